@@ -1,0 +1,1 @@
+"""A distributed job queue whose workers run the Claude CLI."""

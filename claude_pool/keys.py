@@ -1,0 +1,63 @@
+"""Every Redis key and wire name of a pool, in one place.
+
+All keys begin with the pool's name, so that pools can share a server. `<P>` below is that name.
+
+    <P>:meta                    hash    epoch, schema, created_ms, accepting
+    <P>:events                  stream  one entry per transition, capped: verb, subject, state, was, run_id, slot …
+    <P>:task:<id>               hash    the record; fields in store/scripts/lib.lua
+    <P>:runs:<id>               list    JSON, one per run of the task
+    <P>:log:<id>                stream  readable lines of the task's runs, capped
+    <P>:state:<state>           zset    task ids by the time they came into the state (ms)
+    <P>:index                   zset    all task ids by creation (ms)
+    <P>:tag:<tag>               zset    task ids by creation (ms)
+    <P>:leases                  zset    task ids of claimed and running tasks by lease deadline (ms)
+    <P>:due                     zset    parked task ids by the time they wake (ms)
+    <P>:bells                   zset    pending task ids by when the doorbell is to be rung again (ms)
+    <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
+    <P>:slots                   zset    slot ids by lease deadline (ms)
+    <P>:busy                    set     ids of slots that run something
+    <P>:slot:<slot id>          hash    the slot's record
+    <P>:nodes                   zset    node names by lease deadline (ms)
+    <P>:node:<name>             hash    the node's record and its orders
+    <P>:leader                  string  who keeps house: incarnation; expires
+    <P>:ledger:<scope>          hash    limit, reserved, spent in micro-dollars; scope `pool` or an id
+    <P>:breaker:<account>       hash    state, code, until, failures, probe
+    <P>:mq:…                            Celery's own queues
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from claude_pool.models.base import Record
+
+TASK_NAME: Final = "claude_pool.run"
+"""Wire name of the only Celery task; no module path ever travels."""
+
+SCHEMA: Final = 1
+"""Version of the records in the store. A node with another one is refused."""
+
+PROTOCOL: Final = 1
+"""Version of what workers and store say to each other."""
+
+QUEUE: Final = "tasks"
+"""The queue that every slot listens to."""
+
+
+def queue_of_node(node: str) -> str:
+    """The queue that only the slots of one node listen to."""
+    return f"node.{node}"
+
+
+class Keys(Record):
+    """The keys of one pool."""
+
+    pool: str
+
+    def __call__(self, *parts: str) -> str:
+        """`keys("task", id)` is `<P>:task:<id>`."""
+        return ":".join((self.pool, *parts))
+
+    def broker_prefix(self) -> str:
+        """Put before all of Celery's keys."""
+        return f"{self.pool}:mq:"

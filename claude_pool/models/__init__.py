@@ -1,0 +1,1 @@
+"""Records: frozen pydantic values that cross every border of the pool."""

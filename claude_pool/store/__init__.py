@@ -1,0 +1,1 @@
+"""Where every fact of a pool lives."""

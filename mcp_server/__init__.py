@@ -1,0 +1,1 @@
+"""The MCP program: the pool as tools for a coordinator."""

@@ -1,0 +1,1 @@
+"""The worker program: one node of slots that run the Claude CLI."""
