@@ -1,8 +1,8 @@
 """PoolConfig: one frozen value, validated whole at start; every program of a pool reads its settings from it.
 
-Order, later wins: defaults, `claude-pool.toml` (the nearest one from the working directory upwards, or the file
-named by `CLAUDE_POOL_CONFIG`), `CLAUDE_POOL_*` variables, arguments. `origins` says where each value came from. A value that is
-not valid is named together with what was received.
+Order, later wins: defaults, `claude-pool.toml` (the nearest one from the working directory upwards, or the file that
+`CLAUDE_POOL_CONFIG` names), `CLAUDE_POOL_*` variables, arguments. `origins` says where each value came from. A value
+that is not valid is named together with what was received.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 MICROS = 1_000_000
 """Money is stored as whole micro-dollars: sums of floats drift, a ledger must not."""
@@ -29,3 +29,22 @@ def to_micros(usd: float) -> int:
 def to_usd(micros: int) -> float:
     """Whole micro-dollars to dollars."""
     return micros / MICROS
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with an input, in a sentence a person or a model can act on; unknown fields by name."""
+
+    def one(loc: tuple[int | str, ...], kind: str, message: str, value: Any) -> str:
+        name = ".".join(str(part) for part in loc) or "input"
+        if kind == "extra_forbidden":
+            return f"there is no field {name!r}"
+        shown = repr(value)
+        return f"{name}: {message[:1].lower()}{message[1:]} (got {shown if len(shown) <= 80 else shown[:77] + '...'})"
+
+    return (
+        "; ".join(
+            one(e["loc"], e["type"], e["msg"].removeprefix("Value error, "), e["input"])
+            for e in error.errors(include_url=False)
+        )
+        + "."
+    )

@@ -125,6 +125,7 @@ class TaskOptions(Record):
         default=None, description="limit without any sign of life from the CLI"
     )
     tags: tuple[Tag, ...] = Field(default=(), max_length=32, description="labels to filter by")
+    repo: PlainText | None = Field(default=None, description="repository to work on: a path on the node, or a URL")
     working_dir: PlainText | None = Field(default=None, description="directory to work in, with isolation none")
     env: tuple[EnvName, ...] = Field(default=(), description="names of further variables the node passes to the CLI")
     isolation: Isolation | None = Field(default=None, description="worktree (default with a repository), clone or none")

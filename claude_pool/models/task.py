@@ -225,6 +225,18 @@ class Task(Record):
     """Of the last run; of the task, once it is final."""
     progress: str = ""
     """The latest sign of life of the run, one clean line."""
+    event_id: str = ""
+    """Id of the task's last event: what is behind a wait's cursor has happened since."""
+
+    @property
+    def waits_for_somebody(self) -> bool:
+        """Nothing more happens until a coordinator or a person acts."""
+        return self.state is TaskState.PENDING_REVIEW or (self.state is TaskState.PARKED and self.until_ms is None)
+
+    @property
+    def settled(self) -> bool:
+        """A waiter has nothing more to wait for."""
+        return self.state.final or self.waits_for_somebody
 
 
 class TaskDetail(Record):

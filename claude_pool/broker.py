@@ -1,0 +1,139 @@
+"""Broker: rings doorbells through Celery. A doorbell says that a task waits; it never says what is to be done.
+
+Duties: make the Celery application that publishers and slots share, publish ids, one or ten thousand at a time, and
+tell how many doorbells wait. When Redis does not answer, `ring` raises Unreachable; callers that have already stored
+the task may ignore that, because the housekeeper rings again what was not heard.
+
+Settings and why: `docs/decisions/0002-celery-settings.md`.
+"""
+
+# Celery and Kombu ship no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeArgument=false
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from kombu.serialization import dumps as serialize
+from kombu.utils.json import dumps as to_json
+
+from claude_pool.errors import Unreachable
+from claude_pool.keys import TASK_NAME, Keys
+from claude_pool.store.base import Doorbell
+
+PRIORITIES: Final = 5
+"""0 is the most urgent; each has a Redis list of its own."""
+
+_DAY_S: Final = 86_400
+_AT_ONCE: Final = 1_000
+
+
+class Broker(Protocol):
+    """Where doorbells are rung. Its double in tests is a list."""
+
+    def ring(self, bells: Sequence[Doorbell]) -> None:
+        """Tell the slots that these tasks wait. Raises Unreachable."""
+        ...
+
+    def waiting(self, queue: str) -> int:
+        """Doorbells nobody has heard yet."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def broker_url(redis_url: str) -> str:
+    """The same server in Kombu's spelling."""
+    if redis_url.startswith("unix://"):
+        return "redis+socket://" + redis_url.removeprefix("unix://")
+    return redis_url
+
+
+def make_app(pool: str, redis_url: str) -> Celery:
+    """A Celery application for one pool; nothing connects yet.
+
+    Late acknowledgement only keeps a slot from holding more than it runs. A message that comes twice is refused by the
+    claim, so the visibility timeout is set beyond the longest run and never matters.
+    """
+    app = Celery("claude-pool", broker=broker_url(redis_url), set_as_current=False, fixups=())
+    app.conf.update(
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_limit=2,
+        broker_transport_options={
+            "global_keyprefix": Keys(pool=pool).broker_prefix(),
+            "visibility_timeout": 30 * _DAY_S,
+            "priority_steps": list(range(PRIORITIES)),
+            "queue_order_strategy": "priority",
+            "socket_connect_timeout": 3,
+            "socket_timeout": 10,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+        },
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        task_create_missing_queues=True,
+        task_ignore_result=True,
+        task_reject_on_worker_lost=False,
+        task_serializer="json",
+        task_store_errors_even_if_ignored=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+    )
+    return app
+
+
+@contextmanager
+def _as_unreachable(what: str) -> Generator[None]:
+    try:
+        yield
+    except (OperationalError, OSError) as error:
+        raise Unreachable(f"The pool's broker can't be reached to {what}: {error}.") from error
+
+
+class CeleryBroker:
+    """Rings over Celery's Redis transport."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def ring(self, bells: Sequence[Doorbell]) -> None:
+        """One message each, pushed together: the envelope is Celery's own, the push is one command per thousand."""
+        with _as_unreachable("ring"), self._app.producer_or_acquire() as producer:
+            channel: Any = producer.channel
+            lists: dict[str, list[str]] = defaultdict(list)
+            for bell in bells:
+                lists[channel._q_for_pri(bell.queue, bell.priority)].append(self._message(channel, bell))  # noqa: SLF001
+            with channel.conn_or_acquire() as client:
+                for name, messages in lists.items():
+                    for start in range(0, len(messages), _AT_ONCE):
+                        client.lpush(name, *messages[start : start + _AT_ONCE])
+
+    def _message(self, channel: Any, bell: Doorbell) -> str:
+        """What Celery itself would push. The id of the message is the task's, so that Flower shows ids we know."""
+        amqp: Any = self._app.amqp
+        task: Any = amqp.as_task_v2(bell.task_id, TASK_NAME, args=(bell.task_id,), kwargs={}, ignore_result=True)
+        content_type, encoding, body = serialize(task.body, serializer="json")
+        properties = {**task.properties, "delivery_mode": 2}
+        message = channel.prepare_message(body, bell.priority, content_type, encoding, task.headers, properties)
+        channel._inplace_augment_message(message, "", bell.queue)  # noqa: SLF001
+        return to_json(message)
+
+    def waiting(self, queue: str) -> int:
+        """The length of the queue's lists, all priorities together."""
+        with _as_unreachable("count"), self._app.connection_or_acquire() as connection:
+            channel: Any = connection.default_channel
+            return int(channel._size(queue))  # noqa: SLF001
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._app.close()

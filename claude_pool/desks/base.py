@@ -1,0 +1,60 @@
+"""What every desk of the counter stands on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from claude_pool.broker import Broker
+from claude_pool.config import PoolConfig
+from claude_pool.errors import InvalidRequest, Unreachable
+from claude_pool.hub import Hub
+from claude_pool.models.base import explain
+from claude_pool.models.options import TaskOptions
+from claude_pool.models.task import Submitter
+from claude_pool.store.base import Doorbell, Store
+
+_log = logging.getLogger(__name__)
+
+
+class Desk:
+    """The store, the bell and the ears of one pool."""
+
+    def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, submitter: Submitter) -> None:
+        self.config = config
+        self.store = store
+        self.submitter = submitter
+        self.hub = Hub(store.events)
+        self._broker = broker
+
+    def _ring(self, bells: Sequence[Doorbell]) -> None:
+        """Ring for tasks that are stored already: when nobody hears it, the housekeeper rings again."""
+        if not bells:
+            return
+        try:
+            self._broker.ring(bells)
+        except Unreachable as error:
+            _log.warning("stored, but the doorbell did not ring: %s", error)
+
+    def _options(self, options: TaskOptions | None, fields: dict[str, Any]) -> TaskOptions:
+        """One set of options from a record and loose fields, with this pool's defaults in the gaps."""
+        settings = self.config
+        chosen = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
+        chosen |= fields
+        defaults = {
+            "model": settings.model,
+            "permission_mode": settings.permission_mode,
+            "max_turns": settings.max_turns,
+            "max_budget_usd": settings.task_budget_usd,
+            "isolation": settings.isolation,
+            "repo": None if settings.repo is None else str(settings.repo),
+            "base_ref": settings.target,
+        }
+        chosen |= {name: value for name, value in defaults.items() if value is not None and chosen.get(name) is None}
+        try:
+            return TaskOptions(**chosen)
+        except ValidationError as error:
+            raise InvalidRequest(explain(error)) from None
