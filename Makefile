@@ -1,0 +1,70 @@
+# The commands to remember: make run · make test · make check.  `make help` lists all.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Empty: keep .venv as it is, or make it with the first of python3.11 to python3.14 that is found.
+PYTHON ?=
+BIN := .venv/bin
+CODE := claude_pool workers mcp_server tests $(wildcard benchmarks examples)
+ARGS ?=
+TESTS ?= tests
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+# Two processes suit two cores; a whole file stays in one, so that its module's servers are started once.
+WORKERS ?= -n 2 --dist loadfile
+
+.PHONY: help setup run test check format bench chaos up down lock clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+setup: ## make .venv: locked dependencies, this project, and what else the machine lacks
+	@scripts/setup "$(PYTHON)"
+
+run: setup ## the demonstration: a pool of two slots does real work (ARGS="--simulated")
+	@$(BIN)/claude-pool demo $(ARGS)
+
+test: setup ## everything: static checks, then the whole test suite (TESTS=path, ARGS="-k name")
+	@$(MAKE) --no-print-directory -j2 $(SYNC) static
+	@$(BIN)/pytest $(WORKERS) $(TESTS) $(ARGS)
+
+check: setup ## the daily loop: format, lint, types, import contracts, unit tests
+	@$(MAKE) --no-print-directory -j2 $(SYNC) check-types check-unit check-style check-imports
+
+format: setup ## put the code into its one format and mend what can be mended
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+bench: setup ## measure; prints ratios within one run
+	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
+
+chaos: setup ## kill, stop and cut things at random for longer than `make test` does
+	@$(BIN)/pytest -m slow tests/chaos $(ARGS)
+
+up: setup ## start a pool on this machine that stays
+	@$(BIN)/claude-pool up --detach $(ARGS)
+
+down: setup ## stop it
+	@$(BIN)/claude-pool down $(ARGS)
+
+lock: setup ## choose dependency versions anew and write requirements.lock
+	@scripts/lock $(ARGS)
+
+clean: ## remove what can be made again
+	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.PHONY: static check-types check-unit check-style check-imports
+static: check-types check-style check-imports
+
+check-types:
+	@$(BIN)/basedpyright --warnings | grep -v '^0 errors' || exit $${PIPESTATUS[0]}
+
+check-unit:
+	@$(BIN)/pytest -q tests/unit $(ARGS)
+
+check-style:
+	@$(BIN)/ruff format --check -q $(CODE) || { echo "format: run make format"; exit 1; }
+	@$(BIN)/ruff check -q $(CODE)
+
+check-imports:
+	@$(BIN)/lint-imports | grep -v -E '^$$' | tail -n +1
