@@ -1,8 +1,8 @@
 """A distributed job queue whose workers run the Claude CLI: the public door.
 
     with Pool.open() as pool:
-        task = pool.submit("Summarise README.md")
-        print(pool.wait([task.id]).finished)
+        result = pool.run("Summarise README.md in one sentence.")
+        print(result.output, result.cost_usd)
 
 Everything that a program may rely on is in `__all__`; whatever is not may change without notice. A name is imported
 when it is first used, so that `import claude_pool` costs nothing and one record does not bring Redis with it.
