@@ -257,7 +257,7 @@ def stop(config: PoolConfig, *, force: bool = False, wait_s: float = WAIT_S) -> 
         return bool(victims)
     if force:
         _signal(_processes(place), signal.SIGKILL)
-        if _gone(place, wait_s):
+        if _gone(place, WAIT_S):
             return True
     raise Unreachable(f"The private Redis (process {victims[0]}) does not end.", hint=_where(place))
 
@@ -282,6 +282,7 @@ def _start_keeper(config: PoolConfig, place: Place, wait_s: float) -> None:
         _lock(start, fcntl.LOCK_EX, wait_s, "is being started by another program, which does not end")
         if place.holder(keeper.KEEPER_LOCK) is not None:
             return
+        place.prepare()  # again: a keeper that leaves takes a socket's folder below /tmp with it
         record = place.record()
         binary = find_binary()
         check_data(place.folder, binary, parse_version(record.get("version", "")))

@@ -232,6 +232,7 @@ class Keeper:
         say(f"{why}: shutting down")
         if self._server:
             end_child(self._server)
+        remove_socket_folder(self._socket_path)
         return True
 
 
@@ -267,6 +268,16 @@ def end_leftover(server_lock: int) -> None:
             write_reason(reason)
             raise SystemExit(reason)
         time.sleep(0.01)
+
+
+def remove_socket_folder(socket_path: str) -> None:
+    """Remove the folder that holds nothing but the socket, and the one for all such folders if it was the last."""
+    folder = socket_path.rpartition("/")[0]
+    if folder == os.getcwd():  # noqa: PTH109 - pathlib costs 4 ms of start-up
+        return
+    with contextlib.suppress(OSError):  # not empty, or gone
+        os.rmdir(folder)  # noqa: PTH106 - pathlib costs 4 ms of start-up
+        os.rmdir(folder.rpartition("/")[0])  # noqa: PTH106 - pathlib costs 4 ms of start-up
 
 
 def write_reason(text: str) -> None:
