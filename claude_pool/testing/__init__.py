@@ -1,0 +1,1 @@
+"""What claude-pool ships for tests: contracts, a fake `claude`, a simulated Messages API, a ledger of what was run."""
