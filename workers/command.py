@@ -64,6 +64,8 @@ class LaunchRequest(Record):
     cwd: str
     config: PoolConfig
     node_env: Mapping[str, str] = Field(repr=False)
+    isolation: Isolation | None = None
+    """Of the workspace that the run got; None works it out from options and settings."""
 
 
 class Launch(Record):
@@ -86,7 +88,7 @@ def build_launch(request: LaunchRequest) -> Launch:
         "--verbose",
         *_trust(request.config),
         *_model(request),
-        f"--permission-mode={permission_mode(request.options, request.config)}",
+        f"--permission-mode={permission_mode(request.options, request.config, request.isolation)}",
         *_tools(request.options),
         *_limits(request),
         *_texts(request, files),
@@ -97,12 +99,13 @@ def build_launch(request: LaunchRequest) -> Launch:
 
 def isolation_of(options: TaskOptions, config: PoolConfig) -> Isolation:
     """What the task asks for, else the pool's setting, else a worktree where there is a repository."""
-    return options.isolation or config.isolation or ("worktree" if config.repo else "none")
+    return options.isolation or config.isolation or ("worktree" if options.repo or config.repo else "none")
 
 
-def permission_mode(options: TaskOptions, config: PoolConfig) -> PermissionMode:
+def permission_mode(options: TaskOptions, config: PoolConfig, isolation: Isolation | None = None) -> PermissionMode:
     """What the task asks for, else the pool's setting, else by isolation. Raises Refused for a bypass not allowed."""
-    by_isolation: PermissionMode = "plan" if isolation_of(options, config) == "none" else "acceptEdits"
+    shut_in = isolation or isolation_of(options, config)
+    by_isolation: PermissionMode = "plan" if shut_in == "none" else "acceptEdits"
     mode = options.permission_mode or config.permission_mode or by_isolation
     if mode == "bypassPermissions" and not config.allow_bypass:
         raise Refused(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from claude_pool.config import PoolConfig
 from claude_pool.models.base import Record
 
 
@@ -32,8 +33,9 @@ class Place(Record):
     journal: Path
 
     @classmethod
-    def of(cls, node_dir: Path, number: int) -> Place:
-        """The place of a node's n-th slot."""
+    def of(cls, config: PoolConfig, number: int) -> Place:
+        """The place of the n-th slot of this node."""
+        node_dir = config.node_dir
         root = node_dir / "slots" / str(number)
         return cls(
             root=root,
