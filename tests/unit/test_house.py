@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import claude_pool
+from claude_pool.lifecycle import MOVES
+from claude_pool.models.task import TaskState
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("claude_pool", "workers", "mcp_server")
@@ -203,3 +205,16 @@ def test_decision_records_are_numbered_without_a_gap_and_say_what_follows() -> N
     assert [path.name[:4] for path in records] == [f"{number:04}" for number in range(1, len(records) + 1)]
     parts = ("# ", "## Situation", "## Decision", "## Consequences")
     assert [short(path) for path in records if any(f"\n{part}" not in f"\n{path.read_text()}" for part in parts)] == []
+
+
+def test_the_architecture_page_shows_exactly_the_legal_moves() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    shown = {
+        state: set(targets.split(", ")) - {"nothing"}
+        for state, targets in re.findall(r"^\| `(\w+)` \| ([\w, ]+) \|$", page, re.MULTILINE)
+    }
+    legal: dict[str, set[str]] = {state.value: set() for state in TaskState}
+    for moves in MOVES.values():
+        for state, targets in moves.items():
+            legal[state.value] |= {target.value for target in targets}
+    assert shown == legal
