@@ -49,6 +49,11 @@ def queue_of_node(node: str) -> str:
     return f"node.{node}"
 
 
+def queue_of_slot(slot: str) -> str:
+    """The queue that only one slot listens to."""
+    return f"slot.{slot}"
+
+
 class Keys(Record):
     """The keys of one pool."""
 

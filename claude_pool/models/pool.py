@@ -75,6 +75,8 @@ class NodeIdentity(Record):
     slots: int
     min_slots: int = 0
     max_slots: int = 256
+    simulated: bool = False
+    """Its CLI talks to the simulated model."""
 
 
 class NodeOrders(Record):
@@ -92,7 +94,6 @@ class Node(Record):
     identity: NodeIdentity
     orders: NodeOrders
     alive: bool
-    simulated: bool = False
 
 
 class PoolStatus(Record):

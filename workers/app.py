@@ -1,0 +1,77 @@
+"""The Celery side of a slot: hears doorbells, hands each id to the slot, one at a time.
+
+A doorbell whose claim is refused, or whose task ended in a way that must not go on, leaves by `Ignore`, so that Celery
+rings no further link of a canvas for it. The worker runs `-P threads -c 1` in the slot's own process: it answers pings
+while a task runs, and holds nothing beyond it (docs/decisions/0002-celery-settings.md).
+"""
+
+# Celery ships no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeArgument=false, reportUntypedFunctionDecorator=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from celery import Celery, signals
+from celery.exceptions import Ignore
+from celery.worker import state as worker_state
+
+from claude_pool.keys import TASK_NAME
+
+CANARY_NAME: Final = "claude_pool.canary"
+"""Wire name of the doorbell by which a slot proves to itself that it still hears."""
+
+
+class Ear:
+    """One slot's Celery worker. `listen` blocks until `stop` was called and the running task has ended."""
+
+    def __init__(
+        self, app: Celery, *, name: str, queues: Sequence[str], answer: Callable[[str], bool],
+        on_canary: Callable[[], None], on_ready: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._app = app
+        self._name = name
+        self._queues = list(queues)
+        self._on_ready = on_ready
+
+        def run(task_id: str) -> None:
+            if not answer(task_id):
+                raise Ignore
+
+        def canary() -> None:
+            on_canary()
+
+        app.task(name=TASK_NAME, acks_late=True, ignore_result=True)(run)
+        app.task(name=CANARY_NAME, acks_late=True, ignore_result=True)(canary)
+
+    def listen(self) -> None:
+        """Serve doorbells until told to stop."""
+        worker_state.should_stop = worker_state.should_terminate = None
+        signals.setup_logging.connect(_keep_our_logging, weak=False)
+        signals.worker_ready.connect(self._ready, weak=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="(?s).*superuser privileges.*")
+            worker: Any = self._app.Worker(
+                hostname=self._name, pool="threads", concurrency=1, queues=self._queues, quiet=True,
+                without_gossip=True, without_mingle=True, loglevel="WARNING",
+            )  # fmt: skip
+            worker.start()
+
+    def canary(self, queue: str) -> None:
+        """Ring this slot's own bell."""
+        self._app.send_task(CANARY_NAME, queue=queue, expires=60, retry=False)
+
+    def _ready(self, **_: Any) -> None:
+        self._on_ready()
+
+    @staticmethod
+    def stop() -> None:
+        """Take no more doorbells; `listen` returns after the one that is being answered. Safe from any thread."""
+        worker_state.should_stop = 0
+
+
+def _keep_our_logging(**_: Any) -> None:
+    """Connected so that Celery leaves logging alone."""
