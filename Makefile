@@ -25,11 +25,11 @@ run: setup ## the demonstration: a pool of two slots does real work (ARGS="--sim
 	@$(BIN)/claude-pool demo $(ARGS)
 
 test: setup ## everything: static checks, then the whole test suite (TESTS=path, ARGS="-k name")
-	@$(MAKE) --no-print-directory -j2 $(SYNC) static
+	@$(MAKE) --no-print-directory -k -j2 $(SYNC) static
 	@$(BIN)/pytest $(WORKERS) $(TESTS) $(ARGS)
 
 check: setup ## the daily loop: format, lint, types, import contracts, unit tests
-	@$(MAKE) --no-print-directory -j2 $(SYNC) check-types check-unit check-style check-imports
+	@$(MAKE) --no-print-directory -k -j2 $(SYNC) check-types check-unit check-style check-imports
 
 format: setup ## put the code into its one format and mend what can be mended
 	@$(BIN)/ruff format $(CODE)
