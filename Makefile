@@ -53,18 +53,19 @@ lock: setup ## choose dependency versions anew and write requirements.lock
 clean: ## remove what can be made again
 	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
+# Each says one line when all is well, and everything when it is not.
 .PHONY: static check-types check-unit check-style check-imports
 static: check-types check-style check-imports
 
 check-types:
-	@$(BIN)/basedpyright --warnings | grep -v '^0 errors' || exit $${PIPESTATUS[0]}
+	@told=$$($(BIN)/basedpyright --warnings) && echo "types: ok" || { echo "$$told"; exit 1; }
 
 check-unit:
-	@$(BIN)/pytest -q tests/unit $(ARGS)
+	@$(BIN)/pytest -q --no-header tests/unit $(ARGS)
 
 check-style:
 	@$(BIN)/ruff format --check -q $(CODE) || { echo "format: run make format"; exit 1; }
-	@$(BIN)/ruff check -q $(CODE)
+	@$(BIN)/ruff check -q $(CODE) && echo "format and lint: ok"
 
 check-imports:
-	@$(BIN)/lint-imports | grep -v -E '^$$' | tail -n +1
+	@told=$$($(BIN)/lint-imports) && echo "imports: ok" || { echo "$$told"; exit 1; }

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,11 @@ def test_a_secret_that_cannot_be_used_stops_the_container_with_the_reason(tmp_pa
     assert "a@b/c" not in odd.stderr
 
 
-@pytest.mark.redis
-def test_the_redis_of_the_compose_file_is_durable_and_wants_its_password(tmp_path: Path) -> None:
+def test_the_redis_of_the_compose_file_is_durable_and_wants_its_password(
+    tmp_path: Path, require: Callable[[str], None]
+) -> None:
     """Its very command, with paths and port of this test."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server on the PATH")
+    require("redis-server")
     (tmp_path / "password").write_text("s3cret")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
