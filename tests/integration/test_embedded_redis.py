@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -32,7 +31,7 @@ import os, sys
 from pathlib import Path
 from claude_pool.config import PoolConfig
 from claude_pool.embedded import acquire, running
-config = PoolConfig(home=Path(sys.argv[1]), redis_linger_s=float(sys.argv[2]))
+config = PoolConfig(home=Path(sys.argv[1]), name=sys.argv[4], redis_linger_s=float(sys.argv[2]))
 gate, opener = os.pipe()
 for _ in range(int(sys.argv[3])):
     if not os.fork():
@@ -51,17 +50,16 @@ for _ in range(int(sys.argv[3])):
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """A short folder, as the path of a unix socket is limited; pytest's own are too long for it."""
-    with tempfile.TemporaryDirectory(prefix="cp-") as folder:
-        yield Path(folder)
+def home(pool_home: Path) -> Path:
+    return pool_home
 
 
 @pytest.fixture
-def config(home: Path) -> Iterator[PoolConfig]:
-    config = PoolConfig(home=home, redis_linger_s=LINGER_S)
+def config(home: Path, pool_name: str) -> Iterator[PoolConfig]:
+    config = PoolConfig(home=home, name=pool_name, redis_linger_s=LINGER_S)
     yield config
     stop(config, force=True)
+    stop(config.model_copy(update={"name": "other"}), force=True)
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def users(config: PoolConfig) -> Iterator[Callable[[int], subprocess.Popen[bytes
     started: list[subprocess.Popen[bytes]] = []
 
     def start(count: int) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, "-c", USERS, str(config.home), str(LINGER_S), str(count)]
+        argv = [sys.executable, "-c", USERS, str(config.home), str(LINGER_S), str(count), config.name]
         started.append(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True))
         return started[-1]
 
@@ -178,7 +176,7 @@ def test_nothing_of_the_callers_environment_reaches_the_server(
         for pid in (server, keeper):
             assert b"canary" not in Path(f"/proc/{pid}/environ").read_bytes()
             assert Path(f"/proc/{pid}/fd/0").readlink() == Path(os.devnull)
-        assert b"CLAUDE_POOL_NAME=default\0" in Path(f"/proc/{keeper}/environ").read_bytes()
+        assert f"CLAUDE_POOL_NAME={config.name}\0".encode() in Path(f"/proc/{keeper}/environ").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["x" * 120, 'a "quoted" \\ blank', "größe-ключ"])
