@@ -18,7 +18,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-EVENTS = st.lists(st.dictionaries(st.text(max_size=8), JSON, max_size=5), max_size=8)
+EVENTS = st.lists(st.dictionaries(st.text(max_size=8), JSON, max_size=4), max_size=5)
 
 
 def parse(data: bytes, *, max_line_bytes: int = 1 << 20) -> tuple[list[Event], StreamParser]:
