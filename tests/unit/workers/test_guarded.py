@@ -304,4 +304,4 @@ def test_many_runs_leave_no_descriptor_and_no_zombie(guard: Guard, env: dict[str
     assert open_files(os.getpid()) == before
     assert open_files(guard.pid) == theirs
     children = Path(f"/proc/{guard.pid}/task/{guard.pid}/children")
-    assert not children.exists() or children.read_text() == ""
+    wait_for(lambda: not children.exists() or children.read_text() == "")
