@@ -153,7 +153,8 @@ class Lease:
             self._hold()
             self._until_ready()
         except OSError as error:
-            raise Unreachable(f"The private Redis can't be used: {error}.", hint=_where(self._place)) from error
+            hint = "Set CLAUDE_POOL_HOME to a folder that this user can write to."
+            raise Unreachable(f"The private Redis can't be used: {error}.", hint=hint) from error
 
     def close(self) -> None:
         """Give the server back. Harmless twice."""
