@@ -16,7 +16,7 @@ S9  reading status costs the same however many tasks are finished
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -144,18 +144,23 @@ class TaskStore(Protocol):
         ...
 
     def release(self, task_id: str, run_id: str, *, reason: str) -> bool:
-        """claimed → pending, free: nothing was spent. False when stale."""
+        """claimed → pending, free: nothing was spent. False when stale. Raises StoreReset."""
         ...
 
     def start(self, task_id: str, run_id: str, *, session_id: str) -> bool:
-        """claimed → running, durable before the process is spawned. False when stale: do not spawn."""
+        """claimed → running, durable before the process is spawned. False when stale: do not spawn.
+
+        Raises StoreReset.
+        """
         ...
 
     def finish(self, task_id: str, run_id: str, verdict: Verdict) -> Task | None:
         """running → what the verdict says; settles the money once. None when stale: nothing was written.
 
         A run that was declared lost, but that nobody took over yet, may still finish. A cancel that was accepted
-        wins over any verdict: the task ends cancelled, with result and cost kept. Calling it twice is harmless.
+        wins over any verdict: the task ends cancelled, with result and cost kept. Calling it twice is harmless: the
+        second call changes nothing and answers the task as it is now. A claimed run that never started may finish as
+        well, but not well. Raises StoreReset: keep the verdict.
         """
         ...
 
@@ -192,12 +197,19 @@ class Housekeeping(Protocol):
         """Parked tasks whose time has come: moved to pending."""
         ...
 
-    def unrung(self, *, limit: int = 500) -> list[Doorbell]:
-        """Pending tasks whose doorbell is overdue; each gets a later time to be rung again, twice as far."""
+    def unrung(self, *, queue_empty: bool = False, limit: int = 500) -> list[Doorbell]:
+        """Pending tasks whose doorbell is overdue; each gets a later time to be rung again, twice as far.
+
+        The first time comes a minute after the task became pending. A caller who knows that no doorbell is queued
+        says so, and gets every pending task that has not been rung for some seconds.
+        """
         ...
 
     def forget(self, *, older_than_ms: int, limit: int = 500) -> int:
-        """Delete final tasks (with logs and indexes) that ended before then. The number deleted."""
+        """Delete final tasks that ended before that moment (Unix ms of `now_ms`), with logs, indexes and keys.
+
+        The number deleted. An idempotency key goes with its task, so keep tasks as long as callers may repeat.
+        """
         ...
 
     def now_ms(self) -> int:
@@ -228,7 +240,7 @@ class SlotStore(Protocol):
         """Raises SlotTaken while another incarnation is alive, Refused when schema or protocol differ."""
         ...
 
-    def beat_node(self, node: NodeIdentity, *, lease_ms: int, errored: dict[str, str]) -> NodeOrders | None:
+    def beat_node(self, node: NodeIdentity, *, lease_ms: int, errored: Mapping[str, str]) -> NodeOrders | None:
         """The node's orders now; None when it was superseded. `errored`: slots it gave up, with the reason."""
         ...
 
@@ -246,8 +258,12 @@ class SlotStore(Protocol):
 
     def nodes(self) -> list[Node]: ...
 
-    def await_orders(self, node: str, *, seen: str, block_ms: int) -> str:
-        """Wait until the node's orders changed after `seen` (at first ""), or time is up; what was seen now."""
+    def await_orders(self, name: str, *, seen: str, block_ms: int) -> str:
+        """Wait until the node or slot of that name is rung after `seen`, or time is up; what was seen now.
+
+        With `seen` "" it answers at once, so that nothing rung before the first wait is missed. A node is rung when
+        its orders change, a slot when its run is cancelled or it is asked to leave.
+        """
         ...
 
 
@@ -283,6 +299,10 @@ class PoolStore(Protocol):
         """
         ...
 
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the server, one sentence each: say, that it would lose acknowledged writes."""
+        ...
+
     def status(self) -> PoolStatus: ...
 
     def set_accepting(self, *, accepting: bool) -> None:
@@ -295,6 +315,10 @@ class PoolStore(Protocol):
 
     def release_budget(self, scope: str, *, limit: int = 500) -> list[Doorbell]:
         """Tasks parked for the budget that may try again."""
+        ...
+
+    def close_breaker(self, account: str = "default") -> bool:
+        """Let an account's tasks run again, after somebody saw to what had closed it. False when nothing was closed."""
         ...
 
 
