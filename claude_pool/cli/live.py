@@ -1,0 +1,89 @@
+"""Waiting in front of a person: the pool's own wait, with a live line a task when stderr is a terminal.
+
+Ctrl-C ends the waiting, never the task; whoever waits says so with `goes_on`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final, Literal
+
+from claude_pool.cli import output
+from claude_pool.cli.render import count, task_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from claude_pool.desks.tasks import Waited
+    from claude_pool.pool import Pool
+
+_GLANCE_S: Final = 1.0
+"""How often the lines on a terminal are renewed."""
+_LINES: Final = 12
+
+
+def now_ms() -> int:
+    """This machine's clock, to say how long ago something was."""
+    return round(time.time() * 1000)
+
+
+def wait(
+    pool: Pool,
+    ids: Collection[str],
+    *,
+    until: Literal["any", "all"] = "all",
+    after: str | None = None,
+    timeout_s: float | None = None,
+) -> Waited:
+    """`Pool.wait`; on a terminal one can see what it waits for."""
+    first = pool.wait(ids, until=until, after=after, timeout_s=0)
+    if not first.timed_out:
+        return first
+    warn_without_slots(pool)
+    if not sys.stderr.isatty():
+        return pool.wait(ids, until=until, after=after, timeout_s=timeout_s)
+    return _wait_and_show(pool, ids, until=until, after=after, timeout_s=timeout_s)
+
+
+def _wait_and_show(
+    pool: Pool, ids: Collection[str], *, until: Literal["any", "all"], after: str | None, timeout_s: float | None
+) -> Waited:
+    from rich.live import Live  # noqa: PLC0415 - 0.1 s, and only where there is a terminal
+
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    with Live(console=output.console(sys.stderr), transient=True, auto_refresh=False) as live:
+        while True:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            waited = pool.wait(
+                ids, until=until, after=after, timeout_s=_GLANCE_S if left is None else min(_GLANCE_S, left)
+            )
+            if not waited.timed_out or (deadline is not None and time.monotonic() >= deadline):
+                return waited
+            live.update(_lines(pool, waited), refresh=True)
+
+
+def _lines(pool: Pool, waited: Waited) -> RenderableType:
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    lines = [task_line(pool.get(task_id), now_ms=now_ms()) for task_id in waited.running[:_LINES]]
+    if len(waited.running) > _LINES:
+        lines.append(f"… and {len(waited.running) - _LINES} more")
+    if waited.finished:
+        lines.append(f"{len(waited.finished)} finished")
+    return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
+
+
+def warn_without_slots(pool: Pool) -> None:
+    """Say so when nobody is there to do the work: the wait would be a long one."""
+    if pool.status().slots == 0:
+        output.note("No slot is there: tasks wait until one comes. Start some with `claude-pool up`.")
+
+
+def goes_on(ids: Collection[str]) -> int:
+    """After Ctrl-C: what becomes of the tasks, and how to stop them. The exit code."""
+    shown = " ".join(ids) if len(ids) <= 3 else "ID …"
+    verb = "goes" if len(ids) == 1 else "go"
+    output.note(f"\nNo longer waiting; {count(len(ids), 'task')} {verb} on. To stop: claude-pool cancel {shown}")
+    return output.INTERRUPTED

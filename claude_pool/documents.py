@@ -1,0 +1,196 @@
+"""Documents: what `claude-pool VERB --json` prints and what the MCP tools return, made from records. Pure.
+
+One builder per kind of answer, so that both doors say the same in the same words; `docs/cli.md` lists the fields.
+Fields that programs rely on are always there, the rest only when it says something. Text of a model goes in unchanged:
+whoever shows a document to a person or to another model sees to the fence or the cleaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from claude_pool.errors import PoolError
+from claude_pool.models.base import Record
+from claude_pool.models.events import LogEntry
+from claude_pool.models.pool import DrainSummary, Finding, Node, PoolStatus, Slot
+from claude_pool.models.task import Task, TaskResult
+
+if TYPE_CHECKING:  # for names alone: the desks bring Celery with them
+    from claude_pool.desks.tasks import Waited
+    from claude_pool.store.base import Page, Submitted
+
+Document = dict[str, Any]
+
+
+def spare(record: Record, *, but: Iterable[str] = ()) -> Document:
+    """The fields of a record that are not at their default, as plain JSON values."""
+    return record.model_dump(mode="json", exclude_defaults=True, exclude=set(but))
+
+
+def of_submitted(answer: Submitted) -> Document:
+    """`task_id state`; `created` is there, and false, when the idempotency key gave an earlier task."""
+    document: Document = {"task_id": answer.task_id, "state": answer.state.value}
+    return document if answer.created else {**document, "created": False}
+
+
+def of_task(task: Task) -> Document:
+    """One task as it is now."""
+    document: Document = {
+        "task_id": task.id,
+        "state": task.state.value,
+        "title": task.title,
+        "created_ms": task.created_ms,
+        "since_ms": task.since_ms,
+        "cost_usd": task.cost_usd,
+    }
+    if task.options.tags:
+        document["tags"] = list(task.options.tags)
+    names = ("slot", "session_id", "parked_for", "until_ms", "cancel_requested", "error", "progress", "counters")
+    noted = spare(task)
+    return document | {name: noted[name] for name in names if noted.get(name)}
+
+
+def of_result(result: TaskResult) -> Document:
+    """`task_id state output cost_usd session_id`, and whatever else the task brought back."""
+    document: Document = {
+        "task_id": result.task_id,
+        "state": result.state.value,
+        "output": result.output,
+        "cost_usd": result.cost_usd,
+        "session_id": result.session_id,
+    }
+    extra = spare(result, but=document)
+    if extra.get("branch"):  # counts are worth saying even when nothing changed
+        assert result.branch is not None
+        counts = {name: getattr(result.branch, name) for name in ("commits", "files", "insertions", "deletions")}
+        extra["branch"] = {**extra["branch"], **counts}
+    return document | extra
+
+
+def of_waited(waited: Waited) -> Document:
+    """`finished: [{id, state}] running cursor timed_out`."""
+    return {
+        "finished": [{"id": task.id, "state": task.state.value} for task in waited.finished],
+        "running": list(waited.running),
+        "cursor": waited.cursor,
+        "timed_out": waited.timed_out,
+    }
+
+
+def of_page(page: Page) -> Document:
+    """`tasks next`: newest first; `next` is what the next page begins after."""
+    return {"tasks": [of_task(task) for task in page.tasks], "next": page.next}
+
+
+def of_cancelled(tasks: Iterable[Task]) -> Document:
+    """`cancelled: [{task_id, state, stopping}]`; `stopping` while a running task is still being stopped."""
+    return {"cancelled": [of_stopped(task) for task in tasks]}
+
+
+def of_stopped(task: Task) -> Document:
+    """`task_id state` of a task whose cancel was asked for."""
+    document: Document = {"task_id": task.id, "state": task.state.value}
+    return {**document, "stopping": True} if task.cancel_requested and not task.state.final else document
+
+
+_COUNTS = (
+    "pool", "accepting", "slots", "idle", "busy", "nodes", "blocked", "pending", "claimed", "running", "parked",
+    "pending_review", "completed", "failed", "cancelled", "spent_usd", "reserved_usd", "budget_usd",
+)  # fmt: skip
+
+
+def of_status(
+    status: PoolStatus,
+    *,
+    slots: Iterable[Slot] = (),
+    nodes: Iterable[Node] = (),
+    tasks: Mapping[str, Task] | None = None,
+) -> Document:
+    """Counts and money; with slots and nodes also who is there (`slot_list`, `node_list`) and what they run."""
+    document: Document = {name: getattr(status, name) for name in _COUNTS}
+    if status.simulated:
+        document["simulated"] = True
+    if status.notes:
+        document["notes"] = list(status.notes)
+    if slot_list := [of_slot(slot, tasks or {}) for slot in slots]:
+        document["slot_list"] = slot_list
+    if node_list := [of_node(node) for node in nodes]:
+        document["node_list"] = node_list
+    return document
+
+
+def of_slot(slot: Slot, tasks: Mapping[str, Task]) -> Document:
+    """One slot, and its task's title and latest sign of life where they are known."""
+    document: Document = {"slot": slot.slot_id, "node": slot.node, "state": slot.state.value}
+    if slot.task_id:
+        document["task_id"] = slot.task_id
+        if task := tasks.get(slot.task_id):
+            document |= {"title": task.title, "progress": task.progress}
+    return document | spare(slot, but=("slot_id", "node", "state", "number", "task_id", "run_id"))
+
+
+def of_node(node: Node) -> Document:
+    """One node: who it is, how many slots it shall have, and what is asked of it."""
+    who = node.identity
+    document: Document = {
+        "node": who.node,
+        "host": who.host,
+        "pid": who.pid,
+        "version": who.version,
+        "slots": node.orders.slots,
+        "mode": node.orders.mode.value,
+        "alive": node.alive,
+    }
+    return {**document, "simulated": True} if who.simulated else document
+
+
+def of_drain(summary: DrainSummary) -> Document:
+    """What a drain left behind, all fields."""
+    return summary.model_dump(mode="json")
+
+
+def of_log(entry: LogEntry) -> Document:
+    """One line of a task's log."""
+    return {
+        "id": entry.id,
+        "at_ms": entry.at_ms,
+        "run_id": entry.run_id,
+        "kind": entry.kind,
+        "text": entry.text,
+    } | spare(entry, but=("id", "at_ms", "run_id", "kind", "text"))
+
+
+def of_findings(findings: Iterable[Finding]) -> Document:
+    """`healthy findings: [{name, health, detail, hint}]`."""
+    listed = [finding.model_dump(mode="json") for finding in findings]
+    return {"healthy": all(finding["health"] != "error" for finding in listed), "findings": listed}
+
+
+def of_settings(values: Mapping[str, Any], origins: Mapping[str, str]) -> Document:
+    """`settings: {name: {value, origin}}`, with the password in an address replaced."""
+    return {
+        "settings": {
+            name: {"value": masked(value) if name == "redis_url" else value, "origin": origins.get(name, "default")}
+            for name, value in values.items()
+        }
+    }
+
+
+def masked(url: str | None) -> str | None:
+    """An address that may be shown: user and password, and a password among the parameters, are replaced."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    query = "&".join(
+        name + "=***" if equals and name.lower() in {"password", "username"} else name + equals + value
+        for name, equals, value in (pair.partition("=") for pair in parts.query.split("&"))
+    )
+    return urlunsplit(parts._replace(netloc=f"***@{host}" if at else host, query=query))
+
+
+def of_error(error: PoolError) -> Document:
+    """`error: {code, message, hint}`."""
+    return {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
