@@ -15,6 +15,7 @@
     │   └── StoreReset        the store is older than this process remembers
     ├── Fenced                this run was superseded; it may write nothing
     ├── WorkspaceError        the isolation that was asked for can't be had
+    │   └── WorkspaceBusy     somebody else works there now; later it can be had
     ├── CliError              the `claude` binary can't be used
     └── Shadowed              another package answers to one of our names
 
@@ -126,6 +127,12 @@ class WorkspaceError(PoolError):
     """The workspace that was asked for can't be had."""
 
     code = "workspace"
+
+
+class WorkspaceBusy(WorkspaceError):
+    """Somebody else works in that directory or on that branch now."""
+
+    code = "workspace_busy"
 
 
 class CliError(PoolError):

@@ -1,0 +1,85 @@
+"""Branching: which commit a task's branch begins at, and that only one run at a time has it.
+
+A branch that a dead run still has checked out, on this machine, is taken from it after what it left was kept. One that
+a person has checked out is not taken: the task fails with a sentence that names the place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claude_pool.errors import WorkspaceBusy, WorkspaceError
+from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace.ground import BASES, Ground, digest
+from claude_pool.workspace.hygiene import Guarded
+from claude_pool.workspace.keep import beside
+from claude_pool.workspace.locks import hold, is_held
+from claude_pool.workspace.worktree import WorktreeManager
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A branch that is ready to be worked on. `new` says that it was made just now and holds nothing yet."""
+
+    tip: str
+    base: str
+    new: bool
+    warnings: list[str] = field(default_factory=list[str])
+
+
+def lock_of(ground: Ground, branch: str) -> Path:
+    """The lock that the one run which works on a branch holds."""
+    return ground.state / "open" / f"branch-{digest(branch)}.lock"
+
+
+def begin(ground: Ground, job: WorkspaceJob, *, target: str | None, own: Path | None) -> Begun:
+    """Make the task's branch, or find it; wants the repository's lock. `own` is the tree that will have it."""
+    branch = job.branch_name
+    warnings = _free(ground, branch, own)
+    tip = ground.tip(branch)
+    if tip is not None and job.fresh:
+        warnings.append(f"The run starts afresh; earlier work is on {beside(ground, branch, tip)}.")
+        ground.delete(f"refs/heads/{branch}", tip)
+        _forget_base(ground, branch)
+        tip = None
+    if tip is not None:
+        return Begun(tip, ground.base_of(branch, tip) or tip, new=False, warnings=warnings)
+    if job.continues:
+        hint = "It may be on another node: share a git remote, or bring it here as a bundle."
+        raise WorkspaceError(f"{branch} is to be continued, but is not in {ground.top or ground.common}.", hint=hint)
+    start = ground.start(job.base_ref, target)
+    _forget_base(ground, branch)
+    ground.move(f"{BASES}{branch}", start, None, "claude-pool: base")
+    ground.move(f"refs/heads/{branch}", start, None, "claude-pool: task begins")
+    return Begun(start, start, new=True, warnings=warnings)
+
+
+def drop(ground: Ground, branch: str, tip: str) -> None:
+    """Delete a branch and our note of its base. Raises Conflict when the branch is not at `tip` any more."""
+    ground.delete(f"refs/heads/{branch}", tip)
+    _forget_base(ground, branch)
+
+
+def _forget_base(ground: Ground, branch: str) -> None:
+    if (noted := ground.find(f"{BASES}{branch}")) is not None:
+        ground.delete(f"{BASES}{branch}", noted)
+
+
+def _free(ground: Ground, branch: str, own: Path | None) -> list[str]:
+    """See to it that no other tree has the branch."""
+    warnings: list[str] = []
+    guarded = Guarded(ground)
+    for checkout in ground.checkouts():
+        if checkout.branch != branch or checkout.path == own:
+            continue
+        other = WorktreeManager(ground, checkout.path)
+        lock = guarded.lock_path(checkout.path.name)
+        if not other.note.made or not lock.exists():
+            hint = "Switch that checkout to another branch."
+            raise WorkspaceError(f"{branch} is checked out in {checkout.path}, so no run can have it.", hint=hint)
+        if is_held(lock):
+            raise WorkspaceBusy(f"{branch} is being worked on in {checkout.path}.")
+        with hold(lock, wait_s=1):
+            warnings += other.rescue().warnings
+    return warnings

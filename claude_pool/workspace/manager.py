@@ -1,0 +1,49 @@
+"""Workspaces: a slot's way to its directories. It opens one workspace at a time, of the kind that a job asks for.
+
+    with workspaces.open(job) as workspace:
+        … run the CLI in workspace.path …
+        facts = workspace.save("what was done")
+
+Isolation is kept or the opening fails with a WorkspaceError, which says why in one sentence: it never falls back to the
+user's checkout. WorkspaceBusy, a kind of it, says that the same job can be had later.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from claude_pool.config import PoolConfig
+from claude_pool.errors import WorkspaceError
+from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace.base import Workspace
+from claude_pool.workspace.ground import digest, locate
+from claude_pool.workspace.plain import PlainWorkspace
+from claude_pool.workspace.tree import TreeWorkspace
+
+PLAIN_WAIT_S: Final = 5.0
+
+
+class Workspaces:
+    """Opens the workspaces of one slot, all below its own folder."""
+
+    def __init__(self, config: PoolConfig, *, slot_dir: Path, pool: str, slot_id: str) -> None:
+        self._config = config
+        self._slot_dir = slot_dir
+        self._owner = (str(config.pool_dir), pool, slot_id)
+        self._states = config.pool_dir / "repos"
+
+    def open(self, job: WorkspaceJob) -> Workspace:
+        """Open the workspace for a job. Raises WorkspaceError, WorkspaceBusy, Conflict."""
+        if job.isolation == "none":
+            locks = self._states / "directories"
+            return PlainWorkspace(job, slot_dir=self._slot_dir, locks=locks, wait_s=PLAIN_WAIT_S)
+        repo = job.repo or self._config.repo
+        if repo is None:
+            raise WorkspaceError(
+                f"Isolation {job.isolation} needs a repository, and the pool has none.",
+                hint="Name one with CLAUDE_POOL_REPO, or choose isolation none.",
+            )
+        ground = locate(repo, states=self._states)
+        path = self._slot_dir / "work" / f"{ground.name}-{digest(*self._owner, ground.common)}"
+        return TreeWorkspace(ground, path, job, self._config)

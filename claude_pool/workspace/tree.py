@@ -1,0 +1,137 @@
+"""Isolation `worktree`: the slot's own work tree with the task's branch in it.
+
+Opening, in order: the slot's lock and the branch's lock, the watch over what all share, the tree made or repaired, what
+a dead run left kept, the branch made or found, the files put there, the owner's preparations. Whatever fails on the way
+gives everything back. Saving checks the shared parts first, then keeps. Closing lets the branch go.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from claude_pool.config import PoolConfig
+from claude_pool.git import user_settings
+from claude_pool.models.task import BranchFacts
+from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace.base import Workspace
+from claude_pool.workspace.branching import begin, drop, lock_of
+from claude_pool.workspace.ground import Ground, digest
+from claude_pool.workspace.hygiene import Guarded
+from claude_pool.workspace.keep import facts, keep
+from claude_pool.workspace.locks import take
+from claude_pool.workspace.prepare import copy_in, patterns, set_up
+from claude_pool.workspace.worktree import WorktreeManager
+
+OPEN_WAIT_S: Final = 15.0
+
+
+class TreeWorkspace(Workspace):
+    """A task's branch in the slot's work tree."""
+
+    isolation = "worktree"
+
+    def __init__(self, ground: Ground, path: Path, job: WorkspaceJob, config: PoolConfig) -> None:
+        self.path = path
+        self.branch = job.branch_name
+        self._name = job.branch_name
+        self._ground = ground
+        self._config = config
+        self._mark = path.name
+        self._guarded = Guarded(ground)
+        self._manager = WorktreeManager(ground, path, excludes=_left_alone(config), clean_ignored=config.clean_ignored)
+        self._warnings: list[str] = []
+        self._ready = False
+        self._saved = False
+        self._closed = False
+        self._empty = False
+        self._kept_tip = ""
+        with ExitStack() as stack:
+            self._open(job, stack)
+            self._exit = stack.pop_all()
+        self._ready = True
+
+    def _open(self, job: WorkspaceJob, stack: ExitStack) -> None:
+        target = job.target or self._config.target
+        for lock in (self._guarded.lock_path(self._mark), lock_of(self._ground, self._name)):
+            stack.callback(os.close, take(lock, wait_s=OPEN_WAIT_S, note=job.task_id))
+        with self._ground.lock(f"{job.task_id} opens its workspace"):
+            self._warnings += self._guarded.enter(self._mark)
+            stack.callback(self._leave)
+            self._warnings += self._manager.ready(self._ground.start(job.base_ref, target))
+        if self._manager.note.branch:
+            rescued = self._manager.note.branch
+            warnings = self._manager.rescue().warnings
+            self._warnings += warnings if rescued == self._name else []
+        with self._ground.lock(f"{job.task_id} begins {self._name}"):
+            begun = begin(self._ground, job, target=target, own=self.path)
+        self._warnings += begun.warnings
+        self.base, self._new, self._kept_tip = begun.base, begun.new, begun.tip
+        stack.callback(self._drop_if_empty)
+        self._empty = begun.new
+        self._manager.check_out(job.task_id, self._name, begun.tip)
+        stack.callback(self._let_go)
+        self._prepare(begun.tip)
+
+    def _prepare(self, tip: str) -> None:
+        config, manager = self._config, self._manager
+        wanted = digest(config.setup_command, *config.copy_files)
+        if self._ground.top is not None:
+            copy_in(config.copy_files, self._ground.top, self.path)
+        if config.setup_command and (config.clean_ignored or manager.note.prepared != wanted):
+            log = self.path.with_name(f"{self.path.name}.setup.log")
+            set_up(config.setup_command, self.path, timeout_s=config.setup_timeout_s, log=log)
+            manager.refresh(tip)
+        manager.write_note(prepared=wanted)
+
+    def save(self, message: str) -> BranchFacts | None:
+        with self._ground.lock(f"saving {self._name}"):
+            self._warnings += self._guarded.check()
+        kept = keep(
+            self._ground,
+            self._manager.git,
+            self._name,
+            message,
+            since=self._manager.note.since,
+            quarantine=self._manager.quarantine,
+        )
+        self._saved = True
+        self._kept_tip = kept.tip
+        assert self.base is not None
+        found = facts(self._ground, self._name, self.base, kept)
+        found = found.evolve(warnings=(*self._warnings, *found.warnings))
+        self._empty = self._new and kept.tip == self.base and not kept.aside
+        return None if self._empty and not found.warnings else found
+
+    def close(self) -> None:
+        with self._exit.pop_all():
+            if not (self._closed or self._saved):
+                self._closed = True
+                self.save(f"claude-pool: what was left on {self._name}")
+
+    def _let_go(self) -> None:
+        if self._saved or not self._ready:  # else the next opening of this tree keeps what is in it
+            self._manager.let_go()
+
+    def _leave(self) -> None:
+        with self._ground.lock(f"leaving {self._name}"):
+            self._guarded.leave(self._mark)
+
+    def _drop_if_empty(self) -> None:
+        if self._empty and (self._saved or not self._ready):
+            with self._ground.lock(f"dropping {self._name}"):
+                drop(self._ground, self._name, self._kept_tip)
+
+
+def _left_alone(config: PoolConfig) -> str:
+    """Ignore patterns on top of the tree's own: the user's, and the files that we copied in."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    chosen = user_settings().get("core.excludesfile")
+    file = Path(chosen).expanduser() if chosen else home / "git" / "ignore"
+    try:
+        users = file.read_text(errors="surrogateescape")
+    except OSError:
+        users = ""
+    return f"{users}\n{patterns(config.copy_files)}"
