@@ -3,17 +3,17 @@
 `install(folder)` writes an executable `claude` that speaks the real CLI's stream-json (2.1.330), with its exit codes,
 sessions, budgets and control requests, and does what the prompt's directives say (`docs/testing.md` lists them all):
 
-    [[fake:slow s=2]] [[fake:ok text="done" cost=0.02]]        work for two seconds, then answer
-    [[fake:api status=529 times=2]] [[fake:ok]]                fail twice for this task, then answer
-    [[fake:write path=a.txt content="hi"]] [[fake:tree]]       write a file, leave six child processes, then answer
+    [[fake:slow s=2]] [[fake:ok text="done" cost=0.02]]     work for two seconds, then answer
+    [[fake:api status=529 times=2]] [[fake:ok]]             fail twice for this task, then answer
+    [[fake:write path=a.txt content="hi"]] [[fake:tree]]    write a file, leave six processes, then answer
 
 Directives are played in order; the first that ends the turn is the last one played, and without any the turn is `ok`.
-`times=N` on any of them plays it only the first N times for its task; `early` plays it before the first output. A prompt
-without directives is echoed, unless it resumes a session for the same task: then the session's last script is played
-again, so that a retry that says only "continue" meets what it should.
+`times=N` on any of them plays it only the first N times for its task; `early` plays it before the first output. A
+prompt without directives is echoed, unless it resumes a session for the same task: then the session's last script is
+played again, so that a retry that says only "continue" meets what it should.
 
-What was really executed and paid is in the ledger (`fake_session`). A directive that makes no sense exits 2 and says so on
-stderr: a test must not pass by a typo. It starts as `-I -S` with bare module objects in the place of the packages
+What was really executed and paid is in the ledger (`fake_session`). A directive that makes no sense exits 2 and says so
+on stderr: a test must not pass by a typo. It starts as `-I -S` with bare module objects in the place of the packages
 `claude_pool` and `claude_pool.testing`, so that a run imports these files and six small standard modules, no more.
 """
 
@@ -30,7 +30,7 @@ from claude_pool.testing.fake_io import BadLine, Interrupted, Pipes
 from claude_pool.testing.fake_noise import NOISE
 from claude_pool.testing.fake_options import VERSION, Options, Wrong
 from claude_pool.testing.fake_script import Step, steps
-from claude_pool.testing.fake_session import Book, Session
+from claude_pool.testing.fake_session import LEDGER, Book, Session
 from claude_pool.testing.fake_turn import Limit, Turn, message_text
 
 TYPE_CHECKING = False  # spares the fake the 3 ms that importing typing costs, in every run
@@ -53,15 +53,19 @@ main()
 """
 
 
-def install(folder: Path) -> Path:
-    """Write an executable `claude` into the folder (made if needed) and give its path; it runs this interpreter."""
+def install(folder: Path, *, ledger: Path | None = None) -> Path:
+    """Write an executable `claude` into the folder (made if needed) and give its path; it runs this interpreter.
+
+    `ledger` is where it keeps its ledger unless its environment names another, so no allow-list can lose it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     testing = os.path.dirname(os.path.abspath(__file__))
     boot = folder / "fake-claude-boot.py"
     boot.write_text(_BOOT.format(library=os.path.dirname(testing), testing=testing))
     program = folder / "claude"
     words = " ".join(_quoted(word) for word in (sys.executable, "-I", "-S", str(boot.resolve())))
-    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    keep = "" if ledger is None else f': "${{{LEDGER}:={ledger}}}"\nexport {LEDGER}\n'
+    program.write_text(f'#!/bin/sh\n{keep}exec {words} "$@"\n')
     program.chmod(0o755)
     return program
 

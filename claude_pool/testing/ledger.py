@@ -1,7 +1,7 @@
-"""What the fake `claude` really did, read back from its ledger: the ground truth that a pool's own records are held against.
+"""What the fake `claude` really did, read back from its ledger: the truth that a pool's records are held against.
 
-The lines are described in `claude_pool.testing.fake_session`. A line that is torn or unknown is an error, never skipped: the
-ledger is written so that it can't be torn, and a checker that forgives its evidence proves nothing.
+The lines are described in `claude_pool.testing.fake_session`. A line that is torn or unknown is an error, never
+skipped: the ledger is written so that it can't be torn, and a checker that forgives its evidence proves nothing.
 """
 
 from __future__ import annotations
