@@ -20,7 +20,7 @@ KINDS = {"t": "task", "c": "chain", "f": "fan-out", "q": "question"}
 
 def new_id(kind: str) -> str:
     """A fresh id such as `t-8f3k2m9q0d`; `kind` is one of the letters in `KINDS`."""
-    return f"{kind}-" + "".join(secrets.choice(_ALPHABET) for _ in range(10))
+    return f"{kind}-" + "".join(_ALPHABET[byte & 31] for byte in secrets.token_bytes(10))
 
 
 def new_run_id() -> str:

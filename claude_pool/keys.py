@@ -4,7 +4,7 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
 
     <P>:meta                    hash    epoch, schema, created_ms, accepting
     <P>:events                  stream  one entry per transition, capped: verb, subject, state, was, run_id, slot …
-    <P>:task:<id>               hash    the record; fields in store/scripts/lib.lua
+    <P>:task:<id>               hash    the record; fields in store/codec.py
     <P>:runs:<id>               list    JSON, one per run of the task
     <P>:log:<id>                stream  readable lines of the task's runs, capped
     <P>:state:<state>           zset    task ids by the time they came into the state (ms)
@@ -12,16 +12,18 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
     <P>:tag:<tag>               zset    task ids by creation (ms)
     <P>:leases                  zset    task ids of claimed and running tasks by lease deadline (ms)
     <P>:due                     zset    parked task ids by the time they wake (ms)
+    <P>:waits:<what>            zset    parked task ids by when they came; what is `budget:<scope>`, `breaker:<account>`
     <P>:bells                   zset    pending task ids by when the doorbell is to be rung again (ms)
     <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
     <P>:slots                   zset    slot ids by lease deadline (ms)
     <P>:busy                    set     ids of slots that run something
     <P>:slot:<slot id>          hash    the slot's record
+    <P>:wake:<name>             stream  rings a node whose orders changed, a slot that is asked for something
     <P>:nodes                   zset    node names by lease deadline (ms)
     <P>:node:<name>             hash    the node's record and its orders
     <P>:leader                  string  who keeps house: incarnation; expires
     <P>:ledger:<scope>          hash    limit, reserved, spent in micro-dollars; scope `pool` or an id
-    <P>:breaker:<account>       hash    state, code, until, failures, probe
+    <P>:breaker:<account>       hash    state, code, until, message, opened_ms, failures, probe …
     <P>:mq:…                            Celery's own queues
 """
 

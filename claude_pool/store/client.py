@@ -32,7 +32,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from claude_pool.errors import InvalidSettings, PoolError, StoreFull, Unreachable
-from claude_pool.store.lua import script
+from claude_pool.store.lua import Script, script
 
 CONNECT_S: Final = 3.0
 ANSWER_S: Final = 5.0
@@ -78,6 +78,7 @@ class Client:
         self._pool = pool
         self._real = real
         self._flags: bool | None = None if real else False
+        self._loaded: set[str] = set()
         self.address = address
         self.epoch: str | None = None
         """The store's epoch as this process knows it, since it prepared the store."""
@@ -102,6 +103,8 @@ class Client:
     def _pipelined(self, name: str, calls: Sequence[Sequence[str | int]]) -> list[Any]:
         with _translated(self.address):
             wanted = script(name, flags=self._server_has_flags())
+            if wanted.sha not in self._loaded:  # else all of it would travel twice
+                wanted = self._load(name)
             answers = self._send(wanted.sha, calls)
             missed = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if missed:
@@ -117,11 +120,12 @@ class Client:
                 pipe.evalsha(sha, 1, self._pool, *args)
             return pipe.execute(raise_on_error=False)
 
-    def _load(self, name: str) -> Any:
+    def _load(self, name: str) -> Script:
         """Give the server the script. It may be another server by now, so its version is asked again."""
         self._flags = None if self._real else False
         wanted = script(name, flags=self._server_has_flags())
         self._quick.script_load(wanted.text)
+        self._loaded.add(wanted.sha)
         return wanted
 
     def _server_has_flags(self) -> bool:

@@ -20,6 +20,9 @@ from claude_pool.store.client import Client
 
 IDEMPOTENCY_DAYS: Final = 7
 """An idempotency key is remembered at least so long, or until its task is forgotten."""
+BATCH: Final = 250
+"""Tasks stored in one step; some milliseconds of the server's time."""
+BATCH_CHARS: Final = 4 << 20
 CHUNK: Final = 500
 """Records read in one call."""
 SMALL_STATES: Final = 2_000
@@ -34,27 +37,36 @@ class RedisTasks:
         self._config = config
 
     def submit(self, requests: Sequence[TaskRequest], *, queue: str) -> list[Submitted]:
-        """Store new tasks. When one is refused, what this call had stored before it is cancelled again."""
-        calls = [self._new(request, queue) for request in requests]
-        answers = self._client.call_many("submit", calls)
-        for number, answer in enumerate(answers):
-            if not isinstance(answer, PoolError) and answer[0] == "taken":  # an id met its like: once in 2^50
-                answers[number] = self._client.call("submit", *self._new(requests[number], queue))
-        try:
-            return [_submitted(answer) for answer in answers]
-        except PoolError:
-            self._take_back(answers)
-            raise
+        """Store new tasks; one that is refused refuses all. Up to `BATCH` of them are one atomic step.
 
-    def _new(self, request: TaskRequest, queue: str) -> list[str]:
+        Of more, what was stored before the refusal is cancelled again: nobody learns these ids.
+        """
+        answers = self._send([self._new(request, queue) for request in requests])
+        if any(_is(answer, "taken") for answer in answers):  # an id met its like: once in 2^50
+            self._take_back(answers)
+            answers = self._send([self._new(request, queue) for request in requests])
+        refused = next((error for answer in answers if (error := _refusal(answer))), None)
+        if refused is not None:
+            self._take_back(answers)
+            raise refused
+        return [
+            Submitted(task_id=id_, state=TaskState(state), created=created == 1)
+            for answer in answers
+            for id_, state, created in answer[1:]
+        ]
+
+    def _send(self, calls: Iterable[builtins.list[str]]) -> builtins.list[Any]:
+        ttl_ms = round(max(IDEMPOTENCY_DAYS, self._config.keep_days) * 86_400_000)
+        return self._client.call_many("submit", [[ttl_ms, *batch] for batch in _batches(calls)])
+
+    @staticmethod
+    def _new(request: TaskRequest, queue: str) -> builtins.list[str]:
         key = codec.digest(request.idempotency_key) if request.idempotency_key else ""
-        keep_ms = round(max(IDEMPOTENCY_DAYS, self._config.keep_days) * 86_400_000)
         fields = codec.new_fields(request, queue=queue)
-        return [new_id("t"), key, str(keep_ms), codec.request_hash(request), *fields]
+        return [new_id("t"), key, codec.request_hash(request), str(len(fields)), *fields]
 
     def _take_back(self, answers: Iterable[Any]) -> None:
-        """Nobody will learn these ids, so nobody could want their work."""
-        made = [answer[1] for answer in answers if not isinstance(answer, PoolError) and answer[0] == "created"]
+        made = [id_ for answer in answers if _is(answer, "done") for id_, _, created in answer[1:] if created]
         self._client.call_many("cancel", [[task_id, "submitted together with a refused request"] for task_id in made])
 
     def get(self, task_id: str) -> Task:
@@ -178,16 +190,35 @@ def _no_task(task_id: str) -> NotFound:
     return NotFound(f"There is no task {task_id!r}.")
 
 
-def _submitted(answer: Any) -> Submitted:
+def _batches(calls: Iterable[list[str]]) -> Iterable[list[str]]:
+    """The arguments of several requests together, bounded in number and size."""
+    batch: list[str] = []
+    count = size = 0
+    for call in calls:
+        weight = sum(map(len, call))
+        if batch and (count == BATCH or size + weight > BATCH_CHARS):
+            yield batch
+            batch, count, size = [], 0, 0
+        batch += call
+        count, size = count + 1, size + weight
+    if batch:
+        yield batch
+
+
+def _is(answer: Any, word: str) -> bool:
+    return not isinstance(answer, PoolError) and answer[0] == word
+
+
+def _refusal(answer: Any) -> PoolError | None:
+    """Why nothing of a batch was stored; None when all of it was."""
     if isinstance(answer, PoolError):
-        raise answer
-    if answer[0] == "reused":
-        raise KeyReused(f"That idempotency key was used for a different request, {answer[1]}.")
-    if answer[0] == "drained":
-        raise PoolDrained
-    if answer[0] == "taken":
-        raise PoolError("No free id could be found.")
-    return Submitted(task_id=answer[1], state=TaskState(answer[2]), created=answer[0] == "created")
+        return answer
+    word, task_id = answer[0], answer[1] if len(answer) > 1 else ""
+    if word == "reused":
+        return KeyReused(f"That idempotency key was used for a different request, {task_id}.")
+    if word == "drained":
+        return PoolDrained()
+    return PoolError("No free id could be found.") if word == "taken" else None
 
 
 def _known(answer: Sequence[Any]) -> Sequence[Any]:

@@ -1,29 +1,65 @@
--- submit <id> <idempotency hash or ''> <its ttl, ms> <request hash> [field value]...
--- One new task, or the one that this key already made. Answers created, known, reused, drained or taken.
+-- submit <idempotency ttl, ms> {<id> <key's hash or ''> <request hash> <n> [field value]...}...   (n: fields and values)
+-- New tasks, all or none. Answers {'done', {id, state, created}...}, or why not: reused, drained or taken, with an id.
+-- Many at once, because each call costs the server one write to its disk.
 
-local id, idem, ttl_ms, request = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local given = redis.call('HMGET', task_key(id), 'request', 'state')
-if given[1] == request then return {'created', id, given[2]} end  -- our own call, repeated after a lost answer
-if given[1] then return {'taken', id} end
+local ttl_ms = ARGV[1]
 
-local idem_key = P .. ':idem:' .. idem
-if idem ~= '' then
-  local seen = redis.call('GET', idem_key)
-  if seen then
-    local task_id, hash = string.match(seen, '^(%S+) (%S+)$')
-    if hash ~= request then return {'reused', task_id} end
-    return {'known', task_id, redis.call('HGET', task_key(task_id), 'state') or 'completed'}
+local function requests()
+  local at = 2
+  return function()
+    if at > #ARGV then return nil end
+    local r = {id = ARGV[at], key = ARGV[at + 1], hash = ARGV[at + 2], from = at + 4, to = at + 3 + ARGV[at + 3]}
+    at = r.to + 1
+    return r
   end
 end
-if redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained'} end
 
-local t = {id = id, state = 'pending', until_ms = '', waits = ''}
-redis.call('HSET', task_key(id), 'request', request, 'idem', idem, 'state', t.state,
-  'event_id', event('submit', id, {state = t.state}), 'created_ms', int(now),
-  'since_ms', int(now), 'rung_ms', int(now), unpack(ARGV, 5))
-if idem ~= '' then redis.call('SET', idem_key, id .. ' ' .. request, 'PX', ttl_ms) end
-local fine = string.format('%.3f', now + (tonumber(clock[2]) % 1000) / 1000)  -- keeps the order within a millisecond
-redis.call('ZADD', P .. ':index', fine, id)
-for _, tag in ipairs(names_in(named(5).tags or '')) do redis.call('ZADD', P .. ':tag:' .. tag, fine, id) end
-enter(t)
-return {'created', id, t.state}
+-- What this key made before: its task and the hash of its request.
+local function known(key, fresh)
+  local seen = key ~= '' and (fresh[key] or redis.call('GET', P .. ':idem:' .. key))
+  if not seen then return nil end
+  return string.match(seen, '^(%S+) (%S+)$')
+end
+
+local fresh, new = {}, 0
+for r in requests() do
+  local given = redis.call('HGET', task_key(r.id), 'request')
+  if given and given ~= r.hash then return {'taken', r.id} end
+  local task_id, hash = known(r.key, fresh)
+  if hash and hash ~= r.hash then return {'reused', task_id} end
+  if r.key ~= '' then fresh[r.key] = r.id .. ' ' .. r.hash end
+  if not task_id and not given then new = new + 1 end
+end
+if new > 0 and redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained', ''} end
+
+local function store(r, position)
+  local fields = {unpack(ARGV, r.from, r.to)}
+  local t = {id = r.id, state = 'pending', until_ms = '', waits = ''}
+  redis.call('HSET', task_key(r.id), 'request', r.hash, 'idem', r.key, 'state', t.state,
+    'event_id', event('submit', r.id, {state = t.state}), 'created_ms', int(now), 'since_ms', int(now),
+    'rung_ms', int(now), unpack(fields))
+  if r.key ~= '' then redis.call('SET', P .. ':idem:' .. r.key, r.id .. ' ' .. r.hash, 'PX', ttl_ms) end
+  -- a fraction of a millisecond keeps the order within one
+  local born = string.format('%.4f', now + (tonumber(clock[2]) % 1000) / 1000 + position / 10000)
+  redis.call('ZADD', P .. ':index', born, r.id)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'tags' then
+      for _, tag in ipairs(names_in(fields[i + 1])) do redis.call('ZADD', P .. ':tag:' .. tag, born, r.id) end
+    end
+  end
+  enter(t)
+end
+
+local answers, position = {'done'}, 0
+for r in requests() do
+  local task_id = known(r.key, {}) or r.id
+  local state = redis.call('HGET', task_key(task_id), 'state')
+  local created = task_id == r.id  -- also when this very call was carried out before and its answer was lost
+  if not state then
+    store(r, position)
+    state = 'pending'
+  end
+  answers[#answers + 1] = {task_id, state, created and 1 or 0}
+  position = position + 1
+end
+return answers
