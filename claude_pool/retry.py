@@ -248,11 +248,18 @@ def _crashed(error: TaskError, facts: RunFacts, context: RunContext) -> Verdict:
     again = Verdict(to=TaskState.PENDING, reason=error.code, error=error, counts_as=CountsAs.CRASH, next_kind=kind)
     if kind == "attempt":
         return again
+    return _after_a_loss(again, error, context)
+
+
+def _after_a_loss(again: Verdict, error: TaskError, context: RunContext) -> Verdict:
+    """The task's own choice, where something was paid for; the store decides alike when a whole slot is lost."""
     match context.options.on_lost:
         case "resume":
-            return again
+            limit = context.options.max_continuations
+            spent = context.counters.continuations >= limit
+            return _spent_limit(error, "max_continuations", limit) if spent else again
         case "restart":
-            return again.evolve(next_kind="attempt")
+            return _begin_again(error, context)
         case "hold":
             return again.evolve(to=TaskState.PARKED, parked_for=ParkedFor.HOLD)
         case "fail":

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.run import ExitFacts, RateLimit, RunFacts, StopCause, Usage
-from claude_pool.models.task import Counters, TaskState
+from claude_pool.models.task import Counters, ErrorCode, TaskError, TaskState
 from claude_pool.models.verdict import CountsAs
-from claude_pool.retry import RunContext, backoff_ms, judge
+from claude_pool.retry import RunContext, backoff_ms, failed, judge
 
 
 @given(
@@ -55,3 +55,12 @@ def test_whatever_happened_there_is_one_verdict_that_can_be_applied(facts: RunFa
     assert (verdict.error is None) == (verdict.to in {TaskState.COMPLETED, TaskState.PENDING_REVIEW})
     if verdict.to is TaskState.FAILED:
         assert verdict.counts_as in {CountsAs.NOTHING, CountsAs.CRASH}
+
+
+def test_a_failure_of_the_pools_own_is_final_and_free() -> None:
+    context = RunContext(task_id="t-0000000000", run_id="r", options=TaskOptions(), spent_usd=1.0)
+    error = TaskError(code=ErrorCode.WORKSPACE, message="no worktree")
+    verdict = failed(error, context)
+    assert (verdict.to, verdict.error, verdict.cost_usd) == (TaskState.FAILED, error, 0.0)
+    assert verdict.result is not None
+    assert verdict.result.cost_usd == 1.0
