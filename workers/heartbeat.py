@@ -1,12 +1,12 @@
 """Heart: one thread per slot that keeps the slot's lease alive and brings back what the pool wants of it.
 
 Every beat prolongs, in one script, the slot's registration and the lease of the run it carries, and tells the guard
-until when the run may live: the time is taken before the request is sent, so the guard's deadline can never lie
-behind the store's. Between beats the thread listens on the slot's bell, so a cancel arrives at once and not with the next beat.
+until when the run may live: the time is taken before the request is sent, so the guard's deadline can never lie behind
+the store's. Between beats the thread listens on the slot's bell, so a cancel arrives at once.
 
 When the store does not answer, the heart goes on trying; the guard's deadline then passes and the run is stopped, which
-is the promise that no second run of the task can overlap with it. When the slot itself was superseded, or its consumer
-went deaf, `on_lost` is called and the process has to go.
+is the promise that no second run of the task can overlap with it. When the slot itself was superseded, `on_lost` is
+called and the process has to go.
 """
 
 from __future__ import annotations

@@ -80,8 +80,7 @@ def run_node(config: PoolConfig, *, idle_exit: bool = False, accept_reset: bool 
         store = open_store(url, config)
         try:
             _know(config, store, accept_reset=accept_reset)
-            killed = sweep(config.name, config.node)
-            if killed:
+            if killed := sweep(config.name, config.node):
                 _log.warning("killed %d processes that an earlier node left", len(killed))
             Journal(config.node_dir / "journal").deliver(store.tasks.finish)
             idle = _Idleness(config, store) if idle_exit else _never

@@ -18,9 +18,10 @@ from claude_pool.models.options import TaskOptions
 from claude_pool.models.run import RunFacts, StopCause
 from claude_pool.models.task import BranchFacts, ErrorCode, TaskError, TaskResult, TaskState
 from claude_pool.models.verdict import Verdict
+from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.retry import RunContext, judge
 from claude_pool.store.base import Claim
-from claude_pool.workspace import Workspace, WorkspaceJob
+from claude_pool.workspace import Workspace
 from workers.command import Launch, LaunchRequest, build_launch
 from workers.furnish import furnish, node_config_dir, write_files
 from workers.report import RunReport
@@ -30,13 +31,6 @@ from workers.tools import Tools
 _log = logging.getLogger(__name__)
 
 _SIMULATED: Final = "CLAUDE_POOL_SIMULATED"
-
-_CODES: Final = {
-    WorkspaceError: ErrorCode.WORKSPACE,
-    CliError: ErrorCode.CLI_MISSING,
-    Refused: ErrorCode.PERMISSION_DENIED,
-}
-"""What an error before the start means for the task."""
 
 
 class Running:
@@ -51,15 +45,19 @@ class Running:
         self._options = _resolved(claim.task.options, tools)
         self._log_path = tools.place.log_path(claim.run_id)
         self._facts: RunFacts | None = None
+        self._session_id: str | None = None
 
     def verdict(self) -> Verdict | None:
         """Carry it out and say what became of it; None when nothing was started. Raises nothing."""
         try:
             with self._tools.workspaces.open(self._job()) as workspace:
                 return self._in(workspace)
-        except (WorkspaceError, CliError, Refused) as error:
-            code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
-            return self._failed(code, error.message, error.hint)
+        except WorkspaceError as error:
+            return self._failed(ErrorCode.WORKSPACE, error.message, error.hint)
+        except CliError as error:
+            return self._failed(ErrorCode.CLI_MISSING, error.message, error.hint)
+        except Refused as error:
+            return self._failed(ErrorCode.PERMISSION_DENIED, error.message, error.hint)
         except PoolError as error:
             _log.warning("%s: not started: %s", self._task.id, error)
             return None
@@ -68,7 +66,7 @@ class Running:
             return self._failed(ErrorCode.EXECUTION, f"claude-pool itself failed: {error!r}", "")
 
     def _in(self, workspace: Workspace) -> Verdict | None:
-        session_id = self._claim.resume_session_id or new_run_id()
+        session_id = self._session_id = self._claim.resume_session_id or new_run_id()
         launch = self._launch(workspace, session_id)
         if self._controls.stopped is not StopCause.NONE or not self._tools.store.tasks.start(
             self._task.id, self._claim.run_id, session_id=session_id
@@ -191,8 +189,9 @@ class Running:
             spent_usd=task.cost_usd,
             retry_base_s=settings.retry_base_s,
             retry_max_s=settings.retry_max_s,
-            fraction=random.random(),  # noqa: S311 - spreads retries, guards nothing
+            jitter=random.random(),  # noqa: S311 - spreads retries, guards nothing
             now_ms=time.time_ns() // 1_000_000,
+            session_id=self._session_id,
         )
 
     def _stamped(self, result: TaskResult) -> TaskResult:

@@ -105,7 +105,7 @@ class _Seat:
         app = make_app(config.name, birth.redis_url)
         broker = CeleryBroker(app)
         stack.callback(broker.close)
-        place = Place.of(config.node_dir, birth.number)
+        place = Place.of(config, birth.number)
         furnish(place)
         guard = stack.enter_context(Guard.start(mark=_mark(config, identity)))
         self._heart = Heart(store.slots, identity, guard, lease_s=config.lease_s, beat_s=config.beat_s,

@@ -23,7 +23,7 @@ GIVE_UP_AFTER: Final = 6
 TAKEN_PAUSE_S: Final = 1.0
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 
-_REASONS: Final = {
+_REASONS: Final[dict[int, str]] = {
     SlotExit.DEAF: "its Celery consumer went deaf",
     SlotExit.BROKEN: "it failed; the node's log says why",
 }

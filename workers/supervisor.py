@@ -222,8 +222,12 @@ class Children:
         store = open_store(self._url, self._config)
         broker = CeleryBroker(make_app(self._config.name, self._url))
         keeper = Housekeeper(self._config, store, broker, lifeline=self._lifeline)
+
+        def leave(*_: object) -> None:
+            keeper.stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: keeper.stop())
+            signal.signal(number, leave)
         keeper.keep_house()
         return 0
 
