@@ -320,8 +320,7 @@ def test_a_crash_is_counted_and_resumed(exit_: ExitFacts) -> None:
 def test_the_third_crash_is_a_dead_letter() -> None:
     verdict = decide(broken(exit=ExitFacts(signal=9)), counters=Counters(attempts=1, crashes=2))
     assert (verdict.to, code_of(verdict), verdict.counts_as) == (TaskState.FAILED, E.DEAD_LETTER, CountsAs.CRASH)
-    assert verdict.error is not None
-    assert "signal 9" in verdict.error.message
+    assert "signal 9" in (verdict.error.message if verdict.error else "")
 
 
 @pytest.mark.parametrize(
@@ -346,8 +345,7 @@ def test_after_a_crash_the_limits_hold_as_well(on_lost: str, limit: str) -> None
     counters = Counters(attempts=1, continuations=5)
     verdict = decide(broken(exit=ExitFacts(signal=9)), {"on_lost": on_lost}, counters=counters)
     assert verdict.to is TaskState.FAILED
-    assert verdict.error is not None
-    assert limit in verdict.error.message
+    assert limit in (verdict.error.message if verdict.error else "")
 
 
 def test_a_crash_before_the_model_spoke_begins_afresh() -> None:
