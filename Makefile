@@ -6,7 +6,7 @@ SHELL := /bin/bash
 # Empty: keep .venv as it is, or make it with the first of python3.11 to python3.14 that is found.
 PYTHON ?=
 BIN := .venv/bin
-CODE := claude_pool workers mcp_server tests $(wildcard benchmarks examples)
+CODE := claude_pool workers mcp_server tests scripts $(wildcard benchmarks examples)
 ARGS ?=
 TESTS ?= tests
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
@@ -58,7 +58,7 @@ clean: ## remove what can be made again
 static: check-types check-style check-imports
 
 check-types:
-	@told=$$($(BIN)/basedpyright --warnings) && echo "types: ok" || { echo "$$told"; exit 1; }
+	@$(BIN)/python scripts/check_types.py
 
 check-unit:
 	@$(BIN)/pytest -q --no-header tests/unit $(ARGS)

@@ -8,6 +8,9 @@ Everything that a program may rely on is in `__all__`; whatever is not may chang
 when it is first used, so that `import claude_pool` costs nothing and one record does not bring Redis with it.
 """
 
+# The imports below are for type checkers alone; at run time the door imports nothing, so that there is no cycle.
+# pyright: reportImportCycles=false
+
 from __future__ import annotations
 
 import importlib
