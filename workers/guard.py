@@ -166,8 +166,8 @@ class Guard:
         except BlockingIOError:
             if os.getppid() == self._slot:
                 return
-        except OSError:
-            pass
+        except (OSError, ValueError, KeyError, TypeError) as error:  # cut off, or talking nonsense: as good as gone
+            sys.stderr.write(f"guard: {error!r}\n")
         self._lose_slot()
 
     def _receive(self) -> bytes:

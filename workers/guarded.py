@@ -37,6 +37,8 @@ __all__ = ["Child", "Ended", "Guard", "boottime_s"]
 
 RUN_MARK: Final = "CLAUDE_POOL_RUN"
 ROLE: Final = "CLAUDE_POOL_ROLE"
+OWNER: Final = "CLAUDE_POOL_OWNER"
+"""In a guard's environment: `pid:start` of its slot, by which a sweep sees whether that is still there."""
 _GUARD_ROLE: Final = f"{ROLE}=guard".encode()
 _SPAWN_S: Final = 30.0
 """A guard that has not answered a spawn by then is not going to."""
@@ -198,7 +200,8 @@ class Guard:
         proctable.become_subreaper()
         ours, theirs = socket.socketpair()
         ours.settimeout(_SEND_S)
-        env = {**{name: os.environ[name] for name in _NEEDED if name in os.environ}, **self._mark, ROLE: "guard"}
+        needed = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+        env = {**needed, **self._mark, ROLE: "guard", OWNER: _this_process()}
         script = str(Path(__file__).with_name("guard.py"))
         argv = [sys.executable, "-I", "-S", "-E", script, str(theirs.fileno())]
         try:
@@ -311,6 +314,11 @@ class Guard:
         self._ended.pop(number - _REMEMBERED, None)
         if self._current is not None and self._current.number == number:
             self._deadline = self._killed_at = None
+
+
+def _this_process() -> str:
+    me = proctable.look_up(os.getpid())
+    return f"{os.getpid()}:{me.start_ticks if me else 0}"
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -338,33 +337,3 @@ def test_an_error_in_the_watcher_leaves_nothing_alive(bench: Bench) -> None:
         bench.run("subprocess.Popen(['sleep', '1000'], start_new_session=True); init(); text('x'); time.sleep(1000)")
     mark = f"CLAUDE_POOL_RUN={bench.run_id}".encode()
     assert [pid for pid in proctable.table() if proctable.carries(pid, mark)] == []
-
-
-def test_a_cancel_outranks_a_drain_and_a_fence_outranks_both() -> None:
-    controls = Controls()
-    for cause, then in [
-        (StopCause.DRAINED, StopCause.DRAINED),
-        (StopCause.TIMEOUT, StopCause.DRAINED),
-        (StopCause.CANCELLED, StopCause.CANCELLED),
-        (StopCause.DRAINED, StopCause.CANCELLED),
-        (StopCause.FENCED, StopCause.FENCED),
-        (StopCause.CANCELLED, StopCause.FENCED),
-    ]:
-        controls.stop(cause)
-        assert controls.stopped is then
-
-
-def test_controls_wake_a_waiting_runner_and_ring_for_what_came_before() -> None:
-    controls = Controls()
-    controls.say("early")
-    with controls.heard() as ear:
-        assert os.read(ear, 10)
-        assert controls.take_said() == ["early"]
-        threading.Thread(target=controls.stop, args=(StopCause.CANCELLED,)).start()
-        deadline = time.monotonic() + 10
-        while controls.stopped is StopCause.NONE:
-            assert time.monotonic() < deadline
-        for _ in range(100_000):  # a full pipe must not block who rings
-            controls.say("x")
-    controls.stop(StopCause.FENCED)  # after the run: kept, harmless
-    assert controls.stopped is StopCause.FENCED
