@@ -83,13 +83,20 @@ def function_name(verb: str) -> str:
     return verb.replace("-", "_") + ("_" if verb == "list" else "")
 
 
-def _version(
-    *, version: bool = typer.Option(default=False, help="Show the version.", is_eager=True, show_default=False)
-) -> None:
-    """The pool's command line."""
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value
     from claude_pool._version import __version__  # noqa: PLC0415 - wanted by this flag only
     from claude_pool.cli.output import say  # noqa: PLC0415 - the same
 
-    if version:
+    if wanted:
         say(f"{PROGRAM} {__version__}")
         raise typer.Exit
+
+
+def _version(
+    *,
+    version: bool = typer.Option(
+        default=False, help="Show the version.", is_eager=True, callback=_tell_version, show_default=False
+    ),
+) -> None:
+    """Flags before the verb."""
+    del version

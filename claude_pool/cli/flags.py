@@ -77,7 +77,7 @@ def _parameter(name: str, info: FieldInfo) -> inspect.Parameter:
         flag(name), help=f"{info.description}{_MORE.get(name, '')}", rich_help_panel=panel, metavar=_metavar(name, info)
     )
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(info.annotation), option]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(name, info.annotation), option]
     )
 
 
@@ -90,7 +90,7 @@ def _metavar(name: str, info: FieldInfo) -> str | None:
     return None if any(get_origin(kind) is Literal for kind in kinds) or int in kinds or float in kinds else "TEXT"
 
 
-def _type(annotation: Any) -> Any:
+def _type(name: str, annotation: Any) -> Any:
     """What typer is to make of a flag: a choice, a number, text, or a list of texts. The model does the rest."""
     kinds = _members(annotation)
     for kind in kinds:
@@ -100,7 +100,7 @@ def _type(annotation: Any) -> Any:
         return int | None
     if float in kinds:
         return float | None
-    return list[str] | None if tuple in kinds else str | None
+    return list[str] | None if tuple in kinds or name == "mcp_servers" else str | None
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

@@ -40,7 +40,7 @@ def mcp(
     """
     arguments = ["--slots", str(slots)] if slots is not None else []
     if print_config or as_json:  # serving, stdout belongs to the protocol
-        output.document(_mcp_config(["mcp", *arguments]))
+        output.document(_mcp_config(["mcp", *arguments]), pretty=True)
         return output.DONE
     try:
         return int(load_program("mcp_server.main").main([*arguments, *context.args]) or 0)

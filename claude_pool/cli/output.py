@@ -39,9 +39,9 @@ def note(text: str) -> None:
     _write(sys.stderr, text + "\n")
 
 
-def document(value: Document) -> None:
+def document(value: Document, *, pretty: bool = False) -> None:
     """The one JSON document of this call."""
-    say(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=2 if sys.stdout.isatty() else None))
+    say(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=2 if pretty or sys.stdout.isatty() else None))
 
 
 def json_line(value: Any) -> None:

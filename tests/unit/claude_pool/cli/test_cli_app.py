@@ -1,0 +1,37 @@
+"""The list of verbs and what is imported for one of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from claude_pool.cli.app import VERBS, build, function_name
+
+PROMISED = set(
+    "up down worker mcp doctor config demo run submit wait result list status logs cancel scale drain".split()
+)
+
+
+def test_the_promised_verbs_are_there() -> None:
+    assert set(VERBS) >= PROMISED
+
+
+def test_one_verb_is_built_alone_and_an_unknown_one_brings_all() -> None:
+    assert [command.name for command in build("status").registered_commands] == ["status"]
+    assert {command.name for command in build("frobnicate").registered_commands} == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_verbs_and_functions_have_the_same_names(verb: str) -> None:
+    assert function_name(verb).rstrip("_") == verb.replace("-", "_")
+
+
+def test_a_verb_that_needs_no_pool_imports_neither_celery_nor_redis() -> None:
+    code = (
+        "import sys; from claude_pool.cli.main import main; main(['config', '--json']);"
+        "print(sorted({'celery', 'redis', 'kombu', 'mcp'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
