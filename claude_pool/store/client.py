@@ -9,6 +9,7 @@ forked opens connections of its own.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ PATIENT_S: Final = SLICE_MS / 1000 + ANSWER_S
 PIPELINE: Final = 1_000
 """Calls sent in one go; more are sent in several, so that neither side holds too much at once."""
 FLAGS_SINCE: Final = 7
+
+_REFUSES: Final = re.compile(r"(?:^|-|\s)(OOM|MISCONF|NOREPLICAS) ")
+"""At the beginning of an error, or inside a script's."""
 
 Entry = tuple[str, dict[str, str]]
 """An entry of a stream: its id and its fields."""
@@ -273,7 +277,7 @@ def translate(error: RedisError, address: str) -> PoolError:
         return Unreachable(f"Redis at {address} refuses the sign-in: {text}.")
     if isinstance(error, BusyLoadingError):
         return Unreachable(f"Redis at {address} is still loading its data.")
-    if isinstance(error, (OutOfMemoryError, ReadOnlyError)) or text.startswith(("OOM", "MISCONF", "NOREPLICAS")):
+    if isinstance(error, (OutOfMemoryError, ReadOnlyError)) or _REFUSES.search(text):
         return StoreFull(f"Redis at {address} refuses writes: {text.rstrip('.')}.")
     if isinstance(error, redis.TimeoutError):
         return Unreachable(f"Redis at {address} does not answer.")
