@@ -228,11 +228,14 @@ def keys_in(config: Path) -> dict[str, list[str]] | None:
     return found
 
 
-@functools.lru_cache(maxsize=4)
 def user_settings() -> Mapping[str, str]:
-    """The user's and the machine's git configuration, last value of each key; read once per process."""
-    real = {name: os.environ[name] for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ}
-    variables = {**_clean_environment(), **real}
+    """The user's and the machine's git configuration, last value of each key; read once per process and home."""
+    return _user_settings(tuple((name, os.environ[name]) for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ))
+
+
+@functools.lru_cache(maxsize=4)
+def _user_settings(real: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    variables = {**_clean_environment(), **dict(real)}
     for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"):
         variables.pop(name)
     argv = ("config", "--list", "-z", "--includes")

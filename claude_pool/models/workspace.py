@@ -14,9 +14,7 @@ PREFIX = "pool/"
 """All branches of all pools begin so."""
 
 Oid = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")]
-PoolBranch = Annotated[
-    str, StringConstraints(pattern=r"^pool/[a-z0-9](?:[a-z0-9-]|\.(?![.]|$|lock$))*$", max_length=120)
-]
+PoolBranch = Annotated[str, StringConstraints(pattern=r"^pool/[a-z0-9][a-z0-9-]{0,62}(\.left-[0-9]{1,6})?$")]
 """`pool/<task>` or `pool/<chain>`; what a run left beside it is `pool/<task>.left-<n>`."""
 MergeHow = Literal["merge", "squash", "rebase"]
 

@@ -170,7 +170,7 @@ def _aside(ground: Ground, branch: str, head: str) -> Kept:
 
 def beside(ground: Ground, branch: str, commit: str) -> str:
     """Give a commit a branch beside a task's own. Gives its name."""
-    name = free_name(ground, f"{branch}.left")
+    name = free_name(ground, f"{branch.partition('.')[0]}.left")
     ground.move(f"refs/heads/{name}", commit, None, "claude-pool: left beside the branch")
     if (base := ground.find(f"{BASES}{branch}")) is not None:
         ground.move(f"{BASES}{name}", base, ground.find(f"{BASES}{name}"), "claude-pool: base")
