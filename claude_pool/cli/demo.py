@@ -27,6 +27,7 @@ from claude_pool.cli.counter import Json
 from claude_pool.cli.demo_jobs import JOBS, Job
 from claude_pool.cli.demo_screen import Screen, overlap, timeline
 from claude_pool.cli.demo_stage import BUDGET_USD, MODEL, SLOTS, Stage, stage
+from claude_pool.cli.live import Latest
 from claude_pool.cli.render import branch_line, count, error_lines, money, output_text, span
 from claude_pool.config import load
 from claude_pool.documents import Document, of_result
@@ -47,6 +48,10 @@ claude-pool demo --real --keep ./demo"""
 
 _PATIENCE_S: Final = {True: 240.0, False: 900.0}
 """How long all tasks together may take, simulated and real."""
+
+
+_GLANCE_S: Final = 0.3
+"""How often the logs are looked at: their lines are no events of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,16 +180,16 @@ def _dispatch(pool: Pool, place: Stage, screen: Screen) -> dict[str, Job]:
 
 def _watch(pool: Pool, jobs: Mapping[str, Job], screen: Screen, *, patience_s: float) -> bool:
     """Show the tasks until all are settled; False when patience ran out first."""
-    deadline = time.monotonic() + patience_s
+    deadline, latest = time.monotonic() + patience_s, Latest(pool)
     with screen, pool.hub.inbox(None) as inbox:
         while True:
-            tasks = [pool.get(task_id) for task_id in jobs]
+            tasks = [latest.of(pool.get(task_id)) for task_id in jobs]
             screen.update(tasks, sorted(pool.slots(), key=lambda slot: slot.number))
             if all(task.settled for task in tasks):
                 return True
             if time.monotonic() > deadline:
                 return False
-            inbox.take(0.5)
+            inbox.take(_GLANCE_S)
 
 
 def _tell(

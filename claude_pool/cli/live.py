@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from claude_pool.cli import output
 from claude_pool.cli.render import count, task_line
+from claude_pool.models.task import Task, TaskState
+from claude_pool.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +29,26 @@ _LINES: Final = 12
 def now_ms() -> int:
     """This machine's clock, to say how long ago something was."""
     return round(time.time() * 1000)
+
+
+class Latest:
+    """What each running task did last, from its log: fresher than the progress that comes with a slot's heartbeat."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._seen: dict[str, tuple[str, str]] = {}
+
+    def of(self, task: Task) -> Task:
+        """The task with its latest log line as its progress."""
+        if task.state is not TaskState.RUNNING:
+            return task
+        after, doing = self._seen.get(task.id, ("", task.progress))
+        for entry in self._pool.stream(task.id, after=after, follow=False):
+            after = entry.id
+            if entry.kind != "tool_result":
+                doing = one_line(f"{entry.tool or ''} {entry.text}")
+        self._seen[task.id] = after, doing
+        return task.evolve(progress=doing)
 
 
 def wait(
@@ -52,6 +74,7 @@ def _wait_and_show(
 ) -> Waited:
     from rich.live import Live  # noqa: PLC0415 - 0.1 s, and only where there is a terminal
 
+    latest = Latest(pool)
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with Live(console=output.console(sys.stderr), transient=True, auto_refresh=False) as live:
         while True:
@@ -61,13 +84,13 @@ def _wait_and_show(
             )
             if not waited.timed_out or (deadline is not None and time.monotonic() >= deadline):
                 return waited
-            live.update(_lines(pool, waited), refresh=True)
+            live.update(_lines(pool, waited, latest), refresh=True)
 
 
-def _lines(pool: Pool, waited: Waited) -> RenderableType:
+def _lines(pool: Pool, waited: Waited, latest: Latest) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    lines = [task_line(pool.get(task_id), now_ms=now_ms()) for task_id in waited.running[:_LINES]]
+    lines = [task_line(latest.of(pool.get(task_id)), now_ms=now_ms()) for task_id in waited.running[:_LINES]]
     if len(waited.running) > _LINES:
         lines.append(f"… and {len(waited.running) - _LINES} more")
     if waited.finished:
