@@ -41,8 +41,6 @@ def ok(turn: Turn, step: Step) -> bool:
         put(turn, path, content)
     turn.spend(step, DEFAULT_COST_USD)
     text = step.text("text", "ok" if step.index >= 0 else "echo: " + turn.prompt[:_LONGEST_ECHO])
-    for heard in turn.heard():
-        text += f"\nheard: {heard}"
     turn.say(text)
     schema = turn.options.schema
     if schema is None or step.has("unstructured"):
