@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -33,6 +34,9 @@ _UNFINISHED: Final = (
     "sequencer", "config.worktree", "info", "hooks", "refs",
 )  # fmt: skip
 """What a run may leave in the tree's own part of the git directory, and the next must not find."""
+
+
+_HEAD: Final = re.compile(r"(?:ref: refs/[^\x00-\x20]+|[0-9a-f]{40}(?:[0-9a-f]{24})?)\s*")
 
 
 class Note(Record):
@@ -120,6 +124,11 @@ class WorktreeManager:
         """Bring git's two pointers between tree and repository in order, or make git's part anew around the files."""
         if not self._is_real_folder(self.admin) or not (self.admin / "HEAD").is_file():
             self._adopt(base)
+        head = self.admin / "HEAD"
+        if head.is_symlink() or not _HEAD.fullmatch(head.read_text(errors="replace")):
+            delete_tree(head)
+            branch = self.note.branch
+            head.write_text(f"ref: refs/heads/{branch}\n" if branch else f"{base}\n")
         for name, text in (("gitdir", f"{self.path / '.git'}\n"), ("commondir", "../..\n")):
             if (file := self.admin / name).is_symlink() or not file.is_file() or file.read_text() != text:
                 delete_tree(file)
