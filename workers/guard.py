@@ -136,6 +136,13 @@ class Guard:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(self._connection, select.POLLIN)
+        try:
+            self._serve(poll)
+        finally:  # whatever happened to us: what we own must not outlive us
+            for child in list(self._children.values()):
+                proctable.exterminate(lambda child=child: self._tree(child), timeout_s=STUCK_S)
+
+    def _serve(self, poll: select.poll) -> None:
         while self._closing_since is None or (self._children and boottime_s() < self._closing_since + STUCK_S + 1):
             ready = dict(poll.poll(self._sleep_ms()))
             if self._wake in ready:
@@ -166,8 +173,8 @@ class Guard:
         except BlockingIOError:
             if os.getppid() == self._slot:
                 return
-        except (OSError, ValueError, KeyError, TypeError) as error:  # cut off, or talking nonsense: as good as gone
-            sys.stderr.write(f"guard: {error!r}\n")
+        except (OSError, ValueError, KeyError, TypeError):  # cut off, or talking nonsense: as good as gone
+            pass
         self._lose_slot()
 
     def _receive(self) -> bytes:

@@ -46,7 +46,7 @@ _SEND_S: Final = 5.0
 _CLOSE_S: Final = 12.0
 _CLEAR_S: Final = 10.0
 _KILL_S: Final = 5.0
-_REMEMBERED: Final = 16
+_REMEMBERED: Final = 64
 """Ended children whose facts can still be asked for."""
 _NEEDED: Final = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PATH")
 """What an interpreter may need to start at all; everything else stays out of the guard."""
