@@ -209,7 +209,8 @@ def api(turn: Turn, step: Step) -> bool:
     text = step.text("message") or shapes.API_ERRORS.get(status, ("", "", f"API Error: {status}"))[2]
     if status == 404:
         turn.pipes.write(b'[claude-code:unrecognized_model] {"model":"%s"}\n' % turn.options.model.encode(), fd=2)
-    fail(turn, text.replace("{model}", turn.options.model), status)
+    more = {} if status else {"api_error": "connection_failed"}
+    fail(turn, text.replace("{model}", turn.options.model), status, **more)
     return True
 
 
@@ -259,14 +260,14 @@ def overloaded(turn: Turn, step: Step) -> bool:
 def too_long(turn: Turn, step: Step) -> bool:
     """The prompt does not fit into the model's context."""
     turn.spend(step)
-    fail(turn, "Prompt is too long", 400, "prompt_too_long")
+    fail(turn, "Prompt is too long", 400, "prompt_too_long", error="invalid_request")
     return True
 
 
 def login(turn: Turn, step: Step) -> bool:
     """No key, no sign-in."""
     turn.spend(step)
-    fail(turn, "Not logged in · Please run /login", 0)
+    fail(turn, "Not logged in · Please run /login", 0, error="authentication_failed")
     return True
 
 

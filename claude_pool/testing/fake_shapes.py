@@ -17,7 +17,7 @@ _SERVER_SIDE = " This is a server-side issue, usually temporary — try again in
 
 # status: (the API's type, the CLI's category, the text that people see)
 API_ERRORS: dict[int, tuple[str | None, str, str]] = {
-    0: (None, "unknown", "API Error: Connection refused (ECONNREFUSED)"),
+    0: (None, "server_error", "API Error: Connection refused (ECONNREFUSED)"),
     400: ("invalid_request_error", "unknown", "API Error: 400 invalid request"),
     401: ("authentication_error", "authentication_failed", "Invalid API key · Fix external API key"),
     402: ("billing_error", "billing_error", "Credit balance is too low"),
@@ -148,7 +148,7 @@ def synthetic(text: str) -> dict[str, Any]:
 
 def api_retry(attempt: int, limit: int, status: int) -> dict[str, Any]:
     """The CLI is about to ask the API once more."""
-    category = API_ERRORS.get(status, (None, "unknown", ""))[1]
+    category = {0: "unknown", 529: "overloaded"}.get(status) or API_ERRORS.get(status, (None, "unknown", ""))[1]
     return {
         "type": "system",
         "subtype": "api_retry",
@@ -156,7 +156,7 @@ def api_retry(attempt: int, limit: int, status: int) -> dict[str, Any]:
         "max_retries": limit,
         "retry_delay_ms": 1,
         "error_status": status or None,
-        "error": "overloaded" if status == 529 else category,
+        "error": category,
     }
 
 
