@@ -2,14 +2,14 @@
 
 All keys begin with the pool's name, so that pools can share a server. `<P>` below is that name.
 
-    <P>:meta                    hash    epoch, schema, created_ms, accepting
+    <P>:meta                    hash    epoch, schema, created_ms, accepting, born
     <P>:events                  stream  one entry per transition, capped: verb, subject, state, was, run_id, slot …
     <P>:task:<id>               hash    the record; fields in store/codec.py
     <P>:runs:<id>               list    JSON, one per run of the task
     <P>:log:<id>                stream  readable lines of the task's runs, capped
     <P>:state:<state>           zset    task ids by the time they came into the state (ms)
-    <P>:index                   zset    all task ids by creation (ms)
-    <P>:tag:<tag>               zset    task ids by creation (ms)
+    <P>:index                   zset    all task ids in the order of their creation
+    <P>:tag:<tag>               zset    task ids in the order of their creation
     <P>:leases                  zset    task ids of claimed and running tasks by lease deadline (ms)
     <P>:due                     zset    parked task ids by the time they wake (ms)
     <P>:waits:<what>            zset    parked task ids by when they came; what is `budget:<scope>`, `breaker:<account>`

@@ -32,15 +32,14 @@ for r in requests() do
 end
 if new > 0 and redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained', ''} end
 
-local function store(r, position)
+local function store(r)
   local fields = {unpack(ARGV, r.from, r.to)}
   local t = {id = r.id, state = 'pending', until_ms = '', waits = ''}
   redis.call('HSET', task_key(r.id), 'request', r.hash, 'idem', r.key, 'state', t.state,
     'event_id', event('submit', r.id, {state = t.state}), 'created_ms', int(now), 'since_ms', int(now),
     'rung_ms', int(now), unpack(fields))
   if r.key ~= '' then redis.call('SET', P .. ':idem:' .. r.key, r.id .. ' ' .. r.hash, 'PX', ttl_ms) end
-  -- a fraction of a millisecond keeps the order within one
-  local born = string.format('%.4f', now + (tonumber(clock[2]) % 1000) / 1000 + position / 10000)
+  local born = redis.call('HINCRBY', P .. ':meta', 'born', 1)  -- a count, because many are born in one millisecond
   redis.call('ZADD', P .. ':index', born, r.id)
   for i = 1, #fields, 2 do
     if fields[i] == 'tags' then
@@ -50,16 +49,15 @@ local function store(r, position)
   enter(t)
 end
 
-local answers, position = {'done'}, 0
+local answers = {'done'}
 for r in requests() do
   local task_id = known(r.key, {}) or r.id
   local state = redis.call('HGET', task_key(task_id), 'state')
   local created = task_id == r.id  -- also when this very call was carried out before and its answer was lost
   if not state then
-    store(r, position)
+    store(r)
     state = 'pending'
   end
   answers[#answers + 1] = {task_id, state, created and 1 or 0}
-  position = position + 1
 end
 return answers
