@@ -69,7 +69,7 @@ def test_an_answer_in_words_does_not_meet_a_schema() -> None:
     assert diagnose(recorded("schema"), wants_schema=True) is None
 
 
-@pytest.mark.parametrize("cause", set(StopCause) - {StopCause.NONE})
+@pytest.mark.parametrize("cause", sorted(set(StopCause) - {StopCause.NONE}))
 def test_what_the_pool_stopped_is_not_blamed_on_the_program(cause: StopCause) -> None:
     error = diagnose(recorded("interrupted").evolve(stopped=cause))
     assert error is not None

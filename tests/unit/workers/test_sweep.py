@@ -97,7 +97,11 @@ def test_runs_of_a_slot_that_lives_are_left_alone(pool: str) -> None:
         assert alive(child.pid)
 
 
-@pytest.mark.parametrize("owner", ["1:0", "999999999:1", "nonsense", f"{os.getpid()}:12"])
+@pytest.mark.parametrize(
+    "owner",
+    ["1:0", "999999999:1", "nonsense", f"{os.getpid()}:12"],
+    ids=["pid 1", "no such pid", "nonsense", "pid reused"],
+)
 def test_a_guard_whose_slot_is_gone_is_killed(start: Start, pool: str, owner: str) -> None:
     guard = start(
         "sleep 1000 & trap '' TERM; while :; do sleep 0.1; done", name=pool, node="n1", role="guard", owner=owner
