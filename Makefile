@@ -61,7 +61,7 @@ check-types:
 	@$(BIN)/python scripts/check_types.py
 
 check-unit:
-	@$(BIN)/pytest -q --no-header tests/unit $(ARGS)
+	@$(BIN)/pytest -q --no-header $(WORKERS) tests/unit $(ARGS)
 
 check-style:
 	@$(BIN)/ruff format --check -q $(CODE) || { echo "format: run make format"; exit 1; }
