@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from claude_pool.errors import PoolError
 from claude_pool.models.base import Record
@@ -61,7 +61,7 @@ def of_result(result: TaskResult) -> Document:
         "cost_usd": result.cost_usd,
         "session_id": result.session_id,
     }
-    extra = spare(result, but=document)
+    extra = spare(result, but=(*document, *(() if result.output_path else ("output_bytes",))))
     if extra.get("branch"):  # counts are worth saying even when nothing changed
         assert result.branch is not None
         counts = {name: getattr(result.branch, name) for name in ("commits", "files", "insertions", "deletions")}
@@ -182,13 +182,16 @@ def masked(url: str | None) -> str | None:
     """An address that may be shown: user and password, and a password among the parameters, are replaced."""
     if url is None:
         return None
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # an address that is none may still have a password in it
+        return "***"
     _, at, host = parts.netloc.rpartition("@")
     query = "&".join(
         name + "=***" if equals and name.lower() in {"password", "username"} else name + equals + value
         for name, equals, value in (pair.partition("=") for pair in parts.query.split("&"))
     )
-    return urlunsplit(parts._replace(netloc=f"***@{host}" if at else host, query=query))
+    return f"{parts.scheme}://{'***@' if at else ''}{host}{parts.path}" + (f"?{query}" if query else "")
 
 
 def of_error(error: PoolError) -> Document:

@@ -233,7 +233,7 @@ def error_lines(error: TaskError) -> list[str]:
     """Why it failed, what to do, and the evidence."""
     lines = [f"  {error.code.value}: {excerpt(error.message)}"]
     lines += [f"  {one_line(error.hint)}"] if error.hint else []
-    lines += [f"  | {line}" for line in excerpt(error.detail, 1000).splitlines()]
+    lines += [f"  | {line}" for line in excerpt(error.detail, 1000).splitlines() if line not in error.message]
     return lines
 
 
