@@ -12,7 +12,7 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
     <P>:tag:<tag>               zset    task ids in the order of their creation
     <P>:leases                  zset    task ids of claimed and running tasks by lease deadline (ms)
     <P>:due                     zset    parked task ids by the time they wake (ms)
-    <P>:waits:<what>            zset    parked task ids by when they came; what is `budget:<scope>`, `breaker:<account>`
+    <P>:waits:<what>            zset    parked task ids by creation; what is `budget:<scope>`, `breaker:<account>`
     <P>:bells                   zset    pending task ids by when the doorbell is to be rung again (ms)
     <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
     <P>:slots                   zset    slot ids by lease deadline (ms)

@@ -201,7 +201,7 @@ def test_a_forgotten_task_leaves_nothing_behind(bench: Any, hand: Hand) -> None:
     hand.finish(claim, "completed", output="x")
     assert store.house.forget(older_than_ms=FAR_MS) == 1
     left = set(bench.raw.keys(bench.key("*"))) - empty
-    assert left <= {bench.key("events"), bench.key("ledger", "pool")}
+    assert left <= {bench.key("events"), bench.key("ledger", "pool"), bench.key("meta")}
     with pytest.raises(NotFound):
         store.tasks.get(task_id)
     assert store.tasks.list(TaskFilter(tags=("x",))).tasks == ()

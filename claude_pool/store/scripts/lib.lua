@@ -87,7 +87,9 @@ local function enter(t)
     redis.call('ZADD', P .. ':bells', int(now + BELL_MS), id)
   elseif state == 'parked' then
     if t.until_ms ~= '' then redis.call('ZADD', P .. ':due', int(t.until_ms), id) end
-    if t.waits ~= '' then redis.call('ZADD', P .. ':waits:' .. t.waits, int(now), id) end
+    if t.waits ~= '' then  -- in the order of creation: who is parked again keeps its place
+      redis.call('ZADD', P .. ':waits:' .. t.waits, redis.call('ZSCORE', P .. ':index', id) or '0', id)
+    end
   end
 end
 
