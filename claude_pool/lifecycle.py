@@ -92,3 +92,13 @@ def as_lua() -> str:
         return "{" + ",".join(f'["{state}"]={states(targets)}' for state, targets in moves.items()) + "}"
 
     return "{" + ",".join(f'["{verb}"]={froms(moves)}' for verb, moves in MOVES.items()) + "}"
+
+
+def as_markdown() -> str:
+    """The table as a page of the documentation shows it: one row per verb and state."""
+    rows = [
+        f"| `{verb}` | `{state}` | {', '.join(f'`{to}`' for to in sorted(targets))} |"
+        for verb, moves in MOVES.items()
+        for state, targets in moves.items()
+    ]
+    return "\n".join(("| verb | from | to |", "|---|---|---|", *rows))

@@ -212,7 +212,10 @@ def _redis(url: str, answer_s: float, retries: int) -> Any:
     }
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
-    return cast("Any", redis.Redis).from_url(url, **options)
+    client = cast("Any", redis.Redis).from_url(url, **options)
+    pool = client.connection_pool
+    pool.connection_class(**pool.connection_kwargs)  # not connected: it only shows options that nobody knows
+    return client
 
 
 def connect(url: str, *, pool: str) -> Client:

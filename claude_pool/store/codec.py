@@ -135,7 +135,7 @@ def run_of(text: str) -> RunRecord:
         entry: dict[str, Any] = json.loads(text)
         cost, estimated = entry.pop("cost"), entry.pop("estimated", "") == "1"
         return RunRecord.model_validate({**entry, "cost_usd": micros(cost), "cost_estimated": estimated})
-    except (ValidationError, ValueError, KeyError) as error:
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise _unreadable("a run's record", error) from None
 
 

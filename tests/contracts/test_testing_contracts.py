@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from claude_pool.store import base
 from claude_pool.testing.contracts import CONTRACTS, Contract
 from claude_pool.testing.redis_server import RedisServer
 
@@ -27,8 +25,3 @@ def test_a_store_on_the_old_server_keeps_its_promises(
     redis_server: RedisServer, make_bench: Callable[..., Any], contract: Contract
 ) -> None:
     contract.check(make_bench(redis_server))
-
-
-def test_each_promise_is_checked_and_each_check_is_promised() -> None:
-    promised = set(re.findall(r"^(S\d+) ", base.__doc__ or "", re.MULTILINE))
-    assert promised == {contract.promise for contract in CONTRACTS}
