@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from claude_pool import processes
 from claude_pool.config import PREFIX, PoolConfig
-from claude_pool.errors import PoolError
-from claude_pool.models.pool import Node
+from claude_pool.errors import Conflict, PoolError
+from claude_pool.models.pool import Node, NodeMode
 from claude_pool.text import ending
 
 if TYPE_CHECKING:  # `script` is wanted by programs that have no use for a pool
@@ -65,12 +65,15 @@ def ensure_node(
 ) -> tuple[Node, bool]:
     """This host's node with its slots, and whether it was started now.
 
-    `slots` changes the number of a node that is there already. With `idle_exit` a node that is started now leaves by
-    itself when it has had no work and no coordinator for long. Its environment and directory are ours unless given.
-    Raises PoolError.
+    `slots` changes the number of a node that is there already; one that is leaving is waited for. With `idle_exit` a node
+    that is started now leaves by itself when it has had no work and no coordinator for long. Its environment and
+    directory are ours unless given. Raises PoolError.
     """
     config = pool.config
     node = find_node(pool, config.node)
+    if node is not None and node.orders.mode is not NodeMode.RUN:
+        _until_left(pool, wait_s=wait_s)
+        node = None
     if node is not None:
         asked = node.orders.slots
         wanted = asked if slots is None or slots == asked else pool.scale(slots, node=config.node)
@@ -93,6 +96,18 @@ def as_environment(config: PoolConfig) -> Mapping[str, str]:
         for name, value in config.model_dump(mode="json", exclude_defaults=True, exclude_none=True).items()
         if not isinstance(value, list)
     }
+
+
+def _until_left(pool: Pool, *, wait_s: float) -> None:
+    """Wait for a node that was told to leave: its slots take nothing any more."""
+    name = pool.config.node
+    deadline = time.monotonic() + wait_s
+    with pool.hub.inbox(None) as inbox:
+        while find_node(pool, name) is not None:
+            if time.monotonic() > deadline:
+                hint = "Wait for it, end it with `claude-pool down --now`, or choose another name."
+                raise Conflict(f"Node {name} is still leaving.", hint=hint)
+            inbox.take(_LOOK_S)
 
 
 def _until_there(pool: Pool, slots: int, *, pid: int | None, wait_s: float) -> Node:

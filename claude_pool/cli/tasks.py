@@ -194,8 +194,11 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
         return read_file(file, "--file")
     if prompt not in {None, "-"}:
         return prompt or ""
+    given = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
+    if len(given) > MAX_PROMPT_BYTES:
+        raise InvalidRequest(f"The prompt on stdin is larger than {MAX_PROMPT_BYTES:,} bytes (8 MiB).")
     try:
-        return sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1).decode()
+        return given.decode()
     except UnicodeDecodeError:
         raise InvalidRequest("The prompt on stdin is not UTF-8 text.") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 
 from claude_pool import nodes, processes
 from claude_pool.config import PoolConfig, load
-from claude_pool.errors import PoolError
-from claude_pool.models.pool import NodeIdentity, SlotIdentity
+from claude_pool.errors import Conflict, PoolError
+from claude_pool.models.pool import NodeIdentity, NodeMode, SlotIdentity
 from claude_pool.models.task import Submitter
 from claude_pool.pool import Pool
 from claude_pool.store import fake_store
@@ -58,6 +59,26 @@ def test_a_node_that_is_there_is_not_started_again(pool: Pool, monkeypatch: pyte
     monkeypatch.setattr(processes, "spawn_detached", lambda *_a, **_k: pytest.fail("started"))
     node, started = nodes.ensure_node(pool)
     assert (node.identity.node, started) == ("host-a", False)
+
+
+def test_a_node_that_is_leaving_is_waited_for_and_started_anew(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(pool, 2)
+    pool.store.slots.order_node("host-a", mode=NodeMode.DRAIN)
+    with pytest.raises(Conflict, match="still leaving"):
+        nodes.ensure_node(pool, wait_s=0.01)
+
+    def spawn(*_argv: Any, **_how: Any) -> int:
+        assert nodes.find_node(pool, "host-a") is None
+        register(pool, 2)
+        return os.getpid()
+
+    monkeypatch.setattr(processes, "spawn_detached", spawn)
+    leaving = threading.Timer(0.2, lambda: pool.store.slots.leave_node(pool.nodes()[0].identity))
+    leaving.start()
+    try:
+        assert nodes.ensure_node(pool)[1]
+    finally:
+        leaving.join()
 
 
 def test_a_node_is_started_with_the_pools_settings(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from claude_pool.cli import tasks as verbs
 from claude_pool.errors import InvalidRequest
+from claude_pool.models.options import MAX_PROMPT_BYTES
 from claude_pool.models.task import BranchFacts, TaskState
 from claude_pool.pool import Pool
 
@@ -78,6 +79,12 @@ def test_a_prompt_that_is_none_is_wrong_usage(cli: Cli, pool: Pool, arguments: t
 def test_a_prompt_on_stdin_must_be_text(cli: Cli, pool: Pool) -> None:
     answer = cli("submit", "-", stdin=b"\xff\xfe")
     assert (answer.code, answer.out) == (2, "")
+
+
+def test_a_prompt_on_stdin_that_is_too_large_is_told_by_its_size(cli: Cli, pool: Pool) -> None:
+    answer = cli("submit", "-", stdin="ß".encode() * (MAX_PROMPT_BYTES // 2 + 1))
+    assert answer.code == 2
+    assert "8 MiB" in answer.err
 
 
 def test_options_reach_the_task(cli: Cli, pool: Pool) -> None:
