@@ -65,8 +65,8 @@ def ensure_node(
 ) -> tuple[Node, bool]:
     """This host's node with its slots, and whether it was started now.
 
-    `slots` changes the number of a node that is there already; one that is leaving is waited for. With `idle_exit` a node
-    that is started now leaves by itself when it has had no work and no coordinator for long. Its environment and
+    `slots` changes the number of a node that is there already; one that is leaving is waited for. With `idle_exit`, a
+    node that is started now leaves by itself when it has had no work and no coordinator for long. Its environment and
     directory are ours unless given. Raises PoolError.
     """
     config = pool.config
