@@ -120,6 +120,8 @@ class CheckRun(Record):
     timed_out: bool = False
     output: str = ""
     """The end of what it said."""
+    warnings: tuple[str, ...] = ()
+    """What it did to the repository that was undone."""
 
 
 class MergeResult(Record):

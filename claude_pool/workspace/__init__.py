@@ -7,5 +7,7 @@ from __future__ import annotations
 
 from claude_pool.workspace.base import Workspace
 from claude_pool.workspace.manager import Workspaces
+from claude_pool.workspace.merge import MergeRequest
+from claude_pool.workspace.repository import Repository
 
-__all__ = ["Workspace", "Workspaces"]
+__all__ = ["MergeRequest", "Repository", "Workspace", "Workspaces"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from claude_pool.errors import WorkspaceBusy, WorkspaceError
 from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace.clone import MARK, CloneManager
 from claude_pool.workspace.ground import BASES, Ground, digest
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.keep import beside
@@ -68,7 +69,7 @@ def _forget_base(ground: Ground, branch: str) -> None:
 
 def _free(ground: Ground, branch: str, own: Path | None) -> list[str]:
     """See to it that no other tree has the branch."""
-    warnings: list[str] = []
+    warnings = _free_clones(ground, branch, own)
     guarded = Guarded(ground)
     for checkout in ground.checkouts():
         if checkout.branch != branch or checkout.path == own:
@@ -82,4 +83,18 @@ def _free(ground: Ground, branch: str, own: Path | None) -> list[str]:
             raise WorkspaceBusy(f"{branch} is being worked on in {checkout.path}.")
         with hold(lock, wait_s=1):
             warnings += other.rescue().warnings
+    return warnings
+
+
+def _free_clones(ground: Ground, branch: str, own: Path | None) -> list[str]:
+    """Keep what a run that died left of this branch in a slot's clone."""
+    warnings: list[str] = []
+    for mark in sorted((ground.state / "open").glob(f"*{MARK}")):
+        path = Path(mark.read_text())
+        other = CloneManager(ground, path)
+        if path == own or other.note.branch != branch or not path.is_dir():
+            continue
+        with hold(Guarded(ground).lock_path(path.name), wait_s=1):
+            warnings += other.ready(ground.tip(branch) or "") + other.rescue().warnings
+            other.leave()
     return warnings

@@ -135,8 +135,8 @@ class Guarded:
         config = self._common / "config"
         was, now = keys_in(self._copy / "config") or {}, keys_in(config)
         changed = sorted(key for key in {*was, *(now or {})} if was.get(key) != (now or {}).get(key))
-        bad = [key for key in changed if not _HARMLESS.fullmatch(key)]
-        if now is not None and not bad and Entry.of(config) is not None and not config.is_symlink():
+        bad = alarming(was, now)
+        if now is not None and not bad and config.is_file() and not config.is_symlink():
             return []
         harmless = {key: (now or {}).get(key, []) for key in changed if key not in bad} if now is not None else {}
         self._restore("config", before)
@@ -164,6 +164,14 @@ class Guarded:
         if make:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
+
+
+def alarming(was: Mapping[str, list[str]], now: Mapping[str, list[str]] | None) -> list[str]:
+    """The keys that differ between two configurations and are not harmless; `now` is None for one that is broken."""
+    if now is None:
+        return ["config"]
+    changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
+    return [key for key in changed if not _HARMLESS.fullmatch(key)]
 
 
 def _put(path: Path, entry: Entry) -> None:

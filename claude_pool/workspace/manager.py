@@ -17,9 +17,12 @@ from claude_pool.config import PoolConfig
 from claude_pool.errors import WorkspaceError
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace.base import Workspace
+from claude_pool.workspace.clone import CloneManager
 from claude_pool.workspace.ground import digest, locate
 from claude_pool.workspace.plain import PlainWorkspace
+from claude_pool.workspace.prepare import left_alone
 from claude_pool.workspace.tree import TreeWorkspace
+from claude_pool.workspace.worktree import WorktreeManager
 
 PLAIN_WAIT_S: Final = 5.0
 
@@ -45,5 +48,9 @@ class Workspaces:
                 hint="Name one with CLAUDE_POOL_REPO, or choose isolation none.",
             )
         ground = locate(repo, states=self._states)
-        path = self._slot_dir / "work" / f"{ground.name}-{digest(*self._owner, ground.common)}"
-        return TreeWorkspace(ground, path, job, self._config)
+        name = f"{ground.name}-{digest(*self._owner, ground.common)}"
+        kind, name = (CloneManager, f"{name}-clone") if job.isolation == "clone" else (WorktreeManager, name)
+        config = self._config
+        excludes, clean = left_alone(config), config.clean_ignored
+        manager = kind(ground, self._slot_dir / "work" / name, excludes=excludes, clean_ignored=clean)
+        return TreeWorkspace(ground, manager, job, config)

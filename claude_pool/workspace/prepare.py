@@ -15,8 +15,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from claude_pool.config import PoolConfig
 from claude_pool.errors import WorkspaceError
+from claude_pool.git import user_settings
 from claude_pool.processes import Completed, run
+from claude_pool.workspace.ground import digest
+from claude_pool.workspace.worktree import WorktreeManager
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST: Final = 64 << 20
@@ -24,6 +28,30 @@ _SHOWN: Final = 2000
 _LOGGED: Final = 8 << 20
 _HANDED_DOWN: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TERM", "SHELL", "USER", "LOGNAME", "TMPDIR")
 """What a command of the owner gets of our environment; it may run code of the repository, so no secret is in it."""
+
+
+def left_alone(config: PoolConfig) -> str:
+    """Ignore patterns on top of the tree's own: the user's, and the files that we copy in."""
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    chosen = user_settings().get("core.excludesfile")
+    file = Path(chosen).expanduser() if chosen else home / "git" / "ignore"
+    try:
+        users = file.read_text(errors="surrogateescape")
+    except OSError:
+        users = ""
+    return f"{users}\n{patterns(config.copy_files)}"
+
+
+def prepare(manager: WorktreeManager, config: PoolConfig, source: Path | None, tip: str) -> None:
+    """Make a tree that holds commit `tip` ready for a run. `source` is the checkout that files are copied from."""
+    if source is not None:
+        copy_in(config.copy_files, source, manager.path)
+    wanted = digest(config.setup_command, *config.copy_files)
+    if config.setup_command and (config.clean_ignored or manager.note.prepared != wanted):
+        log = manager.path.with_name(f"{manager.path.name}.setup.log")
+        set_up(config.setup_command, manager.path, timeout_s=config.setup_timeout_s, log=log)
+        manager.refresh(tip)
+    manager.write_note(prepared=wanted)
 
 
 def copy_in(names: tuple[str, ...], source: Path, tree: Path) -> None:

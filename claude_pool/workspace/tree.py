@@ -1,4 +1,4 @@
-"""Isolation `worktree`: the slot's own work tree with the task's branch in it.
+"""Isolation `worktree` and `clone`: a directory of the slot's own with the task's branch in it.
 
 Opening, in order: the slot's lock and the branch's lock, the watch over what all share, the tree made or repaired, what
 a dead run left kept, the branch made or found, the files put there, the owner's preparations. Whatever fails on the way
@@ -9,39 +9,35 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from claude_pool.config import PoolConfig
-from claude_pool.git import user_settings
+from claude_pool.models.options import Isolation
 from claude_pool.models.task import BranchFacts
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace.base import Workspace
 from claude_pool.workspace.branching import begin, drop, lock_of
-from claude_pool.workspace.ground import Ground, digest
+from claude_pool.workspace.ground import Ground
 from claude_pool.workspace.hygiene import Guarded
-from claude_pool.workspace.keep import facts, keep
+from claude_pool.workspace.keep import facts
 from claude_pool.workspace.locks import take
-from claude_pool.workspace.prepare import copy_in, patterns, set_up
+from claude_pool.workspace.prepare import prepare
 from claude_pool.workspace.worktree import WorktreeManager
 
 OPEN_WAIT_S: Final = 15.0
 
 
 class TreeWorkspace(Workspace):
-    """A task's branch in the slot's work tree."""
+    """A task's branch in a work tree of the slot."""
 
-    isolation = "worktree"
-
-    def __init__(self, ground: Ground, path: Path, job: WorkspaceJob, config: PoolConfig) -> None:
-        self.path = path
+    def __init__(self, ground: Ground, manager: WorktreeManager, job: WorkspaceJob, config: PoolConfig) -> None:
+        self.path = manager.path
+        self.isolation: Isolation = job.isolation
         self.branch = job.branch_name
         self._name = job.branch_name
         self._ground = ground
         self._config = config
-        self._mark = path.name
-        self._guarded = Guarded(ground)
-        self._manager = WorktreeManager(ground, path, excludes=_left_alone(config), clean_ignored=config.clean_ignored)
+        self._manager = manager
         self._warnings: list[str] = []
         self._ready = False
         self._saved = False
@@ -55,10 +51,12 @@ class TreeWorkspace(Workspace):
 
     def _open(self, job: WorkspaceJob, stack: ExitStack) -> None:
         target = job.target or self._config.target
-        for lock in (self._guarded.lock_path(self._mark), lock_of(self._ground, self._name)):
+        own, branch = Guarded(self._ground).lock_path(self.path.name), lock_of(self._ground, self._name)
+        for lock in (own, branch):
             stack.callback(os.close, take(lock, wait_s=OPEN_WAIT_S, note=job.task_id))
+        stack.callback(branch.unlink, missing_ok=True)  # there are as many of these as tasks
         with self._ground.lock(f"{job.task_id} opens its workspace"):
-            self._warnings += self._guarded.enter(self._mark)
+            self._warnings += self._manager.enter()
             stack.callback(self._leave)
             self._warnings += self._manager.ready(self._ground.start(job.base_ref, target))
         if self._manager.note.branch:
@@ -73,30 +71,12 @@ class TreeWorkspace(Workspace):
         self._empty = begun.new
         self._manager.check_out(job.task_id, self._name, begun.tip)
         stack.callback(self._let_go)
-        self._prepare(begun.tip)
-
-    def _prepare(self, tip: str) -> None:
-        config, manager = self._config, self._manager
-        wanted = digest(config.setup_command, *config.copy_files)
-        if self._ground.top is not None:
-            copy_in(config.copy_files, self._ground.top, self.path)
-        if config.setup_command and (config.clean_ignored or manager.note.prepared != wanted):
-            log = self.path.with_name(f"{self.path.name}.setup.log")
-            set_up(config.setup_command, self.path, timeout_s=config.setup_timeout_s, log=log)
-            manager.refresh(tip)
-        manager.write_note(prepared=wanted)
+        prepare(self._manager, self._config, self._ground.top, begun.tip)
 
     def save(self, message: str) -> BranchFacts | None:
         with self._ground.lock(f"saving {self._name}"):
-            self._warnings += self._guarded.check()
-        kept = keep(
-            self._ground,
-            self._manager.git,
-            self._name,
-            message,
-            since=self._manager.note.since,
-            quarantine=self._manager.quarantine,
-        )
+            self._warnings += self._manager.inspect()
+        kept = self._manager.keep(self._name, message)
         self._saved = True
         self._kept_tip = kept.tip
         assert self.base is not None
@@ -117,21 +97,9 @@ class TreeWorkspace(Workspace):
 
     def _leave(self) -> None:
         with self._ground.lock(f"leaving {self._name}"):
-            self._guarded.leave(self._mark)
+            self._manager.leave()
 
     def _drop_if_empty(self) -> None:
         if self._empty and (self._saved or not self._ready):
             with self._ground.lock(f"dropping {self._name}"):
                 drop(self._ground, self._name, self._kept_tip)
-
-
-def _left_alone(config: PoolConfig) -> str:
-    """Ignore patterns on top of the tree's own: the user's, and the files that we copied in."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    chosen = user_settings().get("core.excludesfile")
-    file = Path(chosen).expanduser() if chosen else home / "git" / "ignore"
-    try:
-        users = file.read_text(errors="surrogateescape")
-    except OSError:
-        users = ""
-    return f"{users}\n{patterns(config.copy_files)}"

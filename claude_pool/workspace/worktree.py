@@ -26,6 +26,7 @@ from claude_pool.errors import WorkspaceError
 from claude_pool.git import Git, GitFailed
 from claude_pool.models.base import Record
 from claude_pool.workspace.ground import Ground
+from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.keep import Kept, keep
 
 _UNFINISHED: Final = (
@@ -58,6 +59,8 @@ class WorktreeManager:
         self.path = path
         self.admin = ground.common / "worktrees" / path.name
         self.clean_ignored = clean_ignored
+        self.guarded = Guarded(ground)
+        self.unfinished = _UNFINISHED
         self._note_path = path.with_name(f"{path.name}.json")
         self._excludes = path.with_name(f"{path.name}.exclude")
         self._patterns = excludes
@@ -85,6 +88,20 @@ class WorktreeManager:
             os.fsync(stream.fileno())
         temporary.rename(self._note_path)
 
+    # --- the watch over what all trees share; wants the repository's lock ---------------------------------------------
+
+    def enter(self) -> list[str]:
+        """A run begins. Gives warnings about what a run that died left."""
+        return self.guarded.enter(self.path.name)
+
+    def inspect(self) -> list[str]:
+        """A run ended: undo what it did to what all share, and say so."""
+        return self.guarded.check()
+
+    def leave(self) -> list[str]:
+        """The watch ends."""
+        return self.guarded.leave(self.path.name)
+
     # --- making -----------------------------------------------------------------------------------------------------
 
     def ready(self, base: str) -> list[str]:
@@ -108,9 +125,13 @@ class WorktreeManager:
         self._unlock()
         self._readable_index()
         message = f"claude-pool: work of {note.task} as its run left it"
-        kept = keep(self.ground, self.git, note.branch, message, since=note.since, quarantine=self.quarantine)
+        kept = self.keep(note.branch, message)
         self.let_go()
         return kept
+
+    def keep(self, branch: str, message: str) -> Kept:
+        """Commit what is left in the tree on a branch."""
+        return keep(self.ground, self.git, branch, message, since=self.note.since, quarantine=self.quarantine)
 
     def _add(self, base: str) -> None:
         try:
@@ -176,7 +197,7 @@ class WorktreeManager:
     def check_out(self, task: str, branch: str, tip: str) -> None:
         """Put a branch into the tree. Everything that is here now may go."""
         self._unlock()
-        for name in _UNFINISHED:
+        for name in self.unfinished:
             delete_tree(self.admin / name)
         git = self.git
         try:

@@ -1,0 +1,133 @@
+"""Repository: everything that can be done with a pool's branches, on any machine that has the repository.
+
+The counter, the command line and the MCP tools stand on this; slots use `Workspaces`. Methods raise NotFound for a
+branch that does not exist, Conflict when somebody was first, WorkspaceError when git can't do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Self
+
+from claude_pool.config import PoolConfig
+from claude_pool.errors import WorkspaceError
+from claude_pool.models.workspace import Branch, Diff, Forecast, GcReport, MergeResult
+from claude_pool.workspace.branches import DAY_S, branches, discard, gc
+from claude_pool.workspace.checkout import recover
+from claude_pool.workspace.diff import PAGE_BYTES, diff
+from claude_pool.workspace.forecast import Forecaster
+from claude_pool.workspace.ground import Ground, locate
+from claude_pool.workspace.locks import hold
+from claude_pool.workspace.merge import MERGE_WAIT_S, MergeRequest, merge, sweep_scratch
+from claude_pool.workspace.travel import MOST_BYTES, export_bundle, fetch, import_bundle, push
+
+
+class Repository:
+    """One repository and the branches of pools in it."""
+
+    def __init__(self, ground: Ground, config: PoolConfig) -> None:
+        self._ground = ground
+        self._config = config
+        self._forecaster = Forecaster(ground)
+
+    @classmethod
+    def open(cls, config: PoolConfig, repo: Path | None = None) -> Self:
+        """The repository of a pool, or the one that is named. Raises WorkspaceError."""
+        path = repo or config.repo
+        if path is None:
+            raise WorkspaceError("The pool has no repository.", hint="Name one with CLAUDE_POOL_REPO.")
+        return cls(locate(path, states=config.pool_dir / "repos"), config)
+
+    @property
+    def path(self) -> Path:
+        """The checkout that was named, or the git directory of a bare repository."""
+        return self._ground.top or self._ground.common
+
+    @property
+    def target(self) -> str | None:
+        """The branch that work is meant for; None when nothing is checked out and no setting names one."""
+        return self._ground.target(self._config.target)
+
+    def tip(self, branch: str) -> str | None:
+        """The commit that a branch is at, or None."""
+        return self._ground.tip(branch)
+
+    def diff(
+        self,
+        branch: str,
+        *,
+        against: str = "base",
+        path: str | None = None,
+        offset: int = 0,
+        page_bytes: int = PAGE_BYTES,
+    ) -> Diff:
+        """What a branch changes: files with counts, and a page of the patch. See `claude_pool.workspace.diff`."""
+        return diff(
+            self._ground,
+            branch,
+            against=against,
+            target=self.target,
+            path=path,
+            offset=offset,
+            page_bytes=page_bytes,
+        )
+
+    def forecast(self, branch: str, into: str | None = None) -> Forecast:
+        """What merging a branch would do now; `into` is the target when it is None."""
+        name = into or self.target
+        if name is None:
+            raise WorkspaceError("There is no target branch to forecast a merge into.", hint="Name one.")
+        return self._forecaster.forecast(branch, name)
+
+    def collisions(self, names: Iterable[str]) -> list[Forecast]:
+        """Which of these branches conflict with each other."""
+        return self._forecaster.between(names)
+
+    def merge(self, request: MergeRequest) -> MergeResult:
+        """Merge a branch. See `claude_pool.workspace.merge`."""
+        return merge(self._ground, request if request.target else request.evolve(target=self.target))
+
+    def discard(self, branch: str) -> str:
+        """Delete a branch of a pool; gives the commit that it was at."""
+        return discard(self._ground, branch)
+
+    def branches(self) -> list[Branch]:
+        """All branches of pools in the repository, the youngest first."""
+        return branches(self._ground, self._forecaster, target=self.target)
+
+    def gc(self, *, busy: Collection[str] = (), rejected: Collection[str] = ()) -> GcReport:
+        """Clear away merged, rejected and expired branches, unused work trees, and what merges that died left.
+
+        `busy` must name the branches of all unfinished work; only the store knows them.
+        """
+        with hold(self._ground.common / "claude-pool-merge.lock", wait_s=MERGE_WAIT_S, note="clearing up"):
+            with self._ground.lock("clearing up after a merge"):
+                said = recover(self._ground)
+            scratch = sweep_scratch(self._ground)
+        report = gc(
+            self._ground,
+            self._forecaster,
+            trees=self._config.pool_dir / "nodes",
+            keep_s=self._config.branch_days * DAY_S,
+            busy=busy,
+            rejected=rejected,
+            target=self.target,
+        )
+        return report.evolve(leftovers=(*report.leftovers, *scratch, *([said] if said else ())))
+
+    def export_bundle(self, branch: str, base: str | None = None, *, most_bytes: int = MOST_BYTES) -> bytes:
+        """A branch as a git bundle, without the history up to `base`. Raises WorkspaceError above the limit."""
+        return export_bundle(self._ground, branch, base, most_bytes=most_bytes)
+
+    def import_bundle(self, data: bytes, branch: str, *, most_bytes: int = MOST_BYTES) -> str | None:
+        """Take a branch from a bundle; gives its tip. Raises WorkspaceError when it does not fit here."""
+        return import_bundle(self._ground, data, branch, most_bytes=most_bytes)
+
+    def push(self, remote: str, branch: str) -> None:
+        """Push a branch to a remote of the repository, never by force."""
+        push(self._ground, remote, branch)
+
+    def fetch(self, remote: str, branch: str) -> str:
+        """Take a branch from a remote of the repository; gives its tip."""
+        return fetch(self._ground, remote, branch)
