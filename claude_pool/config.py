@@ -59,6 +59,9 @@ class PoolConfig(BaseSettings):
     model: ModelName | None = Field(default=None, description="default model")
     permission_mode: PermissionMode | None = Field(default=None, description="default permission mode")
     allow_bypass: bool = Field(default=False, description="allow permission_mode bypassPermissions at all")
+    permission_ceiling: PermissionMode | None = Field(
+        default=None, description="most that can be asked for over MCP; none: permission_mode, else acceptEdits"
+    )
     trust_repo: bool = Field(
         default=False, description="let the CLI load settings, hooks and MCP servers of the repository"
     )
