@@ -11,6 +11,7 @@ while a task runs, and holds nothing beyond it (docs/decisions/0002-celery-setti
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -20,6 +21,8 @@ from celery.exceptions import Ignore
 from celery.worker import state as worker_state
 
 from claude_pool.keys import TASK_NAME
+
+_log = logging.getLogger(__name__)
 
 CANARY_NAME: Final = "claude_pool.canary"
 """Wire name of the doorbell by which a slot proves to itself that it still hears."""
@@ -60,17 +63,20 @@ class Ear:
             )  # fmt: skip
             worker.start()
 
-    def canary(self, queue: str) -> None:
-        """Ring this slot's own bell."""
-        self._app.send_task(CANARY_NAME, queue=queue, expires=60, retry=False)
+    def canary(self) -> None:
+        """Ring this slot's own bell, the first of its queues."""
+        self._app.send_task(CANARY_NAME, queue=self._queues[0], expires=60, retry=False)
 
     def _ready(self, **_: Any) -> None:
         self._on_ready()
 
-    @staticmethod
-    def stop() -> None:
+    def stop(self) -> None:
         """Take no more doorbells; `listen` returns after the one that is being answered. Safe from any thread."""
         worker_state.should_stop = 0
+        try:
+            self.canary()  # the consumer looks up at once instead of within a second
+        except Exception as error:  # noqa: BLE001 - whatever Celery raises when Redis is away
+            _log.debug("stopping without a bell: %s", error)
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -27,8 +27,9 @@ from claude_pool.ids import new_run_id
 from claude_pool.keys import PROTOCOL
 from claude_pool.models.pool import NodeIdentity
 from claude_pool.store import Store, open_store
+from workers import proctable
 from workers.journal import Journal
-from workers.supervisor import Supervisor
+from workers.supervisor import Supervisor, bury
 from workers.sweep import sweep
 
 _log = logging.getLogger(__name__)
@@ -83,12 +84,20 @@ def run_node(config: PoolConfig, *, idle_exit: bool = False, accept_reset: bool 
             if killed := sweep(config.name, config.node):
                 _log.warning("killed %d processes that an earlier node left", len(killed))
             Journal(config.node_dir / "journal").deliver(store.tasks.finish)
+            _bury_the_dead(config, store)
             idle = _Idleness(config, store) if idle_exit else _never
             _log.info("pool %s, node %s: %d slots", config.name, config.node, config.slots)
             identity, env = _identity(config), dict(os.environ)
             Supervisor(config, url, identity, node_env=env, may_leave=idle, own_fds=[lock]).supervise()
         finally:
             store.close()
+
+
+def _bury_the_dead(config: PoolConfig, store: Store) -> None:
+    """Slots of this node whose processes are gone. One that still finishes its task (its supervisor died) stays."""
+    for slot in store.slots.slots():
+        if slot.node == config.node and slot.pid and proctable.look_up(slot.pid) is None:
+            bury(config, store, slot.slot_id, slot.pid)
 
 
 def _identity(config: PoolConfig) -> NodeIdentity:

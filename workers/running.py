@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from pathlib import Path
 from typing import Final
 
 from claude_pool.errors import CliError, PoolError, Refused, WorkspaceError
@@ -82,7 +83,7 @@ class Running:
             task_id=self._task.id,
             branch=f"pool/{self._task.id}",
             isolation=options.isolation or "none",
-            repo=options.repo,
+            repo=Path(options.repo) if options.repo else None,
             base_ref=options.base_ref,
             target=self._settings.target,
             working_dir=options.working_dir,

@@ -1,7 +1,7 @@
 """A slot's process: what a freshly forked child of the supervisor becomes.
 
 It leaves the supervisor's session, opens its own connections, registers under its name, starts its guard, and listens
-for doorbells until it is told to leave (SIGTERM, or the pool's orders), has to checkpoint (SIGUSR2), finds its
+for doorbells until it is told to leave, or to checkpoint (`workers.signals`), finds its
 supervisor gone, or another incarnation has taken its name. The exit status tells the supervisor which it was.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -27,19 +26,18 @@ from claude_pool.keys import QUEUE, queue_of_node, queue_of_slot
 from claude_pool.models.pool import SlotIdentity, slot_id
 from claude_pool.store import Store, open_store
 from claude_pool.workspace import Workspaces
+from workers import signals
 from workers.app import Ear
 from workers.furnish import furnish
 from workers.guarded import Guard
 from workers.heartbeat import Heart
 from workers.journal import Journal
 from workers.places import Place
+from workers.signals import CHECKPOINT, LEAVE
 from workers.slot import Slot
 from workers.tools import Tools
 
 _log = logging.getLogger(__name__)
-
-CHECKPOINT: Final = signal.SIGUSR2
-"""Stop what runs so that it can be continued, and leave. (Celery keeps SIGUSR1 for itself.)"""
 
 _CANARY_EVERY_S: Final = 30.0
 
@@ -77,9 +75,11 @@ class Birth:
 def live(birth: Birth) -> int:
     """Be a slot until it is over; the exit status. Raises nothing."""
     os.setsid()
+    told = _Told()
+    signals.answer({LEAVE: told.leave, CHECKPOINT: told.checkpoint})
     try:
         with ExitStack() as stack:
-            return _Seat(birth, stack).serve()
+            return _Seat(birth, told, stack).serve()
     except SlotTaken as error:
         _log.warning("slot %d: %s", birth.number, error)
         return SlotExit.TAKEN
@@ -91,10 +91,28 @@ def live(birth: Birth) -> int:
         return SlotExit.BROKEN
 
 
+class _Told:
+    """What the supervisor has said so far; it may speak before the slot can listen."""
+
+    def __init__(self) -> None:
+        self.leaving = False
+        self.checkpointing = False
+        self.act: Callable[[], None] = lambda: None
+
+    def leave(self) -> None:
+        self.leaving = True
+        self.act()
+
+    def checkpoint(self) -> None:
+        self.checkpointing = True
+        self.leave()
+
+
 class _Seat:
     """A registered slot with everything it holds; `stack` gives it all back."""
 
-    def __init__(self, birth: Birth, stack: ExitStack) -> None:
+    def __init__(self, birth: Birth, told: _Told, stack: ExitStack) -> None:
+        self._told = told
         self._config = config = birth.config
         self._identity = identity = birth.identity()
         self._lifeline = birth.lifeline
@@ -109,7 +127,7 @@ class _Seat:
         furnish(place)
         guard = stack.enter_context(Guard.start(mark=_mark(config, identity)))
         self._heart = Heart(store.slots, identity, guard, lease_s=config.lease_s, beat_s=config.beat_s,
-                            on_leave=Ear.stop, on_lost=self._lost)  # fmt: skip
+                            on_leave=self._told.leave, on_lost=self._lost)  # fmt: skip
         stack.callback(self._heart.close)
         self._slot = Slot(
             Tools(config=config, store=store, broker=broker, identity=identity, place=place, guard=guard,
@@ -117,35 +135,47 @@ class _Seat:
                   workspaces=Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id),
                   binary=_found(config), node_env=birth.node_env)
         )  # fmt: skip
-        queue = queue_of_slot(identity.slot_id)
-        self._canary = _Canary(lambda: self._ear.canary(queue), self._deaf)
-        self._ear = Ear(app, name=identity.slot_id, queues=[queue, queue_of_node(config.node), QUEUE],
-                        answer=self._answer, on_canary=self._canary.heard, on_ready=self._ready)  # fmt: skip
+        self._canary = _Canary(self._sing, self._deaf)
+        queues = [queue_of_slot(identity.slot_id), queue_of_node(config.node), QUEUE]
+        self._ear = Ear(app, name=identity.slot_id, queues=queues, answer=self._answer,
+                        on_canary=self._canary.heard, on_ready=self._ready)  # fmt: skip
 
     def serve(self) -> int:
         """Hear doorbells until it is over."""
-        self._ear.listen()
+        if not self._told.leaving:
+            self._ear.listen()
         return SlotExit.LEFT
 
     def _ready(self) -> None:
-        signal.signal(CHECKPOINT, self._checkpoint)
+        signals.answer({LEAVE: self._told.leave, CHECKPOINT: self._told.checkpoint})  # Celery has set its own
+        self._told.act = self._obey
+        if self._told.leaving:
+            self._obey()
         threading.Thread(target=self._watch_supervisor, name="lifeline", daemon=True).start()
         self._heart.start()
         self._canary.start()
         _log.info("%s is ready", self._identity.slot_id)
 
+    def _sing(self) -> None:
+        self._ear.canary()
+
     def _answer(self, task_id: str) -> bool:
         with self._canary.excused():
             return self._slot.answer(task_id)
 
-    def _checkpoint(self, *_: object) -> None:
+    def _obey(self) -> None:
+        """In a thread of its own: a signal's handler must not wait for locks."""
+        threading.Thread(target=self._go, name="leave", daemon=True).start()
+
+    def _go(self) -> None:
+        if self._told.checkpointing:
+            self._slot.checkpoint()
         self._ear.stop()
-        threading.Thread(target=self._slot.checkpoint, name="checkpoint", daemon=True).start()
 
     def _watch_supervisor(self) -> None:
         os.read(self._lifeline, 1)
         _log.warning("%s: the supervisor is gone: leaving after the task in hand", self._identity.slot_id)
-        self._ear.stop()
+        self._told.leave()
 
     def _lost(self, why: str) -> None:
         _log.error("%s: %s: leaving at once", self._identity.slot_id, why)

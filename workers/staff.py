@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from workers.slot_process import CHECKPOINT, SlotExit
+from workers.signals import CHECKPOINT, LEAVE
+from workers.slot_process import SlotExit
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +43,10 @@ class Processes(Protocol):
 
     def buried(self) -> list[tuple[int, int]]:
         """Children that ended since the last call: pid and exit status, negative for a signal."""
+        ...
+
+    def mourn(self, number: int, pid: int) -> None:
+        """A slot died in the middle of things: clear up after it and tell the pool."""
         ...
 
 
@@ -130,12 +135,14 @@ class Staff:
             del self._seats[seat.number]
         elif not seat.leaving:
             seat.leaving = True
-            self._processes.signal(seat.pid, signal.SIGTERM)
+            self._processes.signal(seat.pid, LEAVE)
 
     def _seat_of(self, pid: int) -> Seat | None:
         return next((seat for seat in self._seats.values() if seat.pid == pid), None)
 
     def _bury(self, seat: Seat, status: int) -> None:
+        if status not in (SlotExit.LEFT, SlotExit.TAKEN) and seat.pid is not None:
+            self._processes.mourn(seat.number, seat.pid)
         seat.pid = None
         if seat.leaving:
             del self._seats[seat.number]

@@ -25,13 +25,16 @@ from claude_pool.config import PoolConfig
 from claude_pool.errors import PoolError
 from claude_pool.models.pool import NodeIdentity, NodeMode, NodeOrders, SlotState, slot_id
 from claude_pool.store import Store, open_store
+from workers import signals
 from workers.housekeeper import Housekeeper
+from workers.journal import Journal
 from workers.slot_process import Birth, live
 from workers.staff import Staff
+from workers.sweep import sweep
 
 _log = logging.getLogger(__name__)
 
-_LOOK_MS: Final = 500
+_LOOK_MS: Final = 200
 _LAST_WAIT_S: Final = 10.0
 
 
@@ -54,7 +57,7 @@ class Supervisor:
         self._config = config
         self._identity = identity
         self._store: Store = open_store(redis_url, config)
-        self._children = Children(config, redis_url, node_env, own_fds)
+        self._children = Children(config, redis_url, self._store, node_env, own_fds)
         self._staff = Staff(self._children, now=time.monotonic)
         self._may_leave = may_leave
         self._phase = Phase.RUN
@@ -164,14 +167,34 @@ class Supervisor:
         self._store.close()
 
 
+def bury(config: PoolConfig, store: Store, slot: str, pid: int) -> None:
+    """A slot's process is dead: kill what is left of its run, deliver the result it may have had, declare it lost.
+
+    When the store does not answer, nothing is declared, and the lease runs out in its own time.
+    """
+    if killed := sweep(config.name, config.node):
+        _log.warning("%s: killed %d processes that it left", slot, len(killed))
+    try:
+        Journal(config.node_dir / "journal").deliver(store.tasks.finish)
+        store.slots.bury(slot, pid)
+    except PoolError as error:
+        _log.warning("%s: its lease has to run out: %s", slot, error)
+
+
 class Children:
     """The processes of the node: slots and the housekeeper, forked from this one."""
 
     def __init__(
-        self, config: PoolConfig, redis_url: str, node_env: Mapping[str, str], own_fds: Collection[int]
+        self,
+        config: PoolConfig,
+        redis_url: str,
+        store: Store,
+        node_env: Mapping[str, str],
+        own_fds: Collection[int],
     ) -> None:
         self._config = config
         self._url = redis_url
+        self._store = store
         self._env = node_env
         self._own_fds = own_fds
         self._lifeline, self._held = os.pipe()
@@ -203,6 +226,10 @@ class Children:
                 self._housekeeper = None
             dead.append((pid, os.waitstatus_to_exitcode(status)))
 
+    def mourn(self, number: int, pid: int) -> None:
+        """See `Processes`. What it had in hand goes on elsewhere at once, and not only when its lease has run out."""
+        bury(self._config, self._store, slot_id(number, self._config.node), pid)
+
     def keep_housekeeper(self, *, wanted: bool) -> None:
         """Have one, or none."""
         if wanted and self._housekeeper is None:
@@ -223,18 +250,16 @@ class Children:
         broker = CeleryBroker(make_app(self._config.name, self._url))
         keeper = Housekeeper(self._config, store, broker, lifeline=self._lifeline)
 
-        def leave(*_: object) -> None:
-            keeper.stop()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, leave)
+        signals.answer({signals.LEAVE: keeper.stop})
         keeper.keep_house()
         return 0
 
     def _fork(self, body: Callable[[], int]) -> int:
+        signals.hold()
         pid = os.fork()
         if pid == 0:
             self._be(body)
+        signals.release()
         return pid
 
     def _be(self, body: Callable[[], int]) -> NoReturn:
@@ -243,8 +268,6 @@ class Children:
         try:
             for fd in (self._held, *self._own_fds):
                 os.close(fd)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
             status = body()
         except BaseException:  # noqa: BLE001 - the boundary of a process
             _log.exception("a child of the supervisor broke")

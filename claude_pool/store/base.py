@@ -234,10 +234,17 @@ class SlotStore(Protocol):
         """The slot is gone for good. Harmless when it is another's by now."""
         ...
 
+    def bury(self, slot_id: str, pid: int) -> bool:
+        """The slot's process is dead and everything it started as well: its run counts as lost from now on.
+
+        Only who has seen that may say so. False when the name is another process's by now.
+        """
+        ...
+
     def slots(self) -> list[Slot]: ...
 
     def register_node(self, node: NodeIdentity, *, lease_ms: int) -> NodeOrders:
-        """Raises SlotTaken while another incarnation is alive, Refused when schema or protocol differ."""
+        """Raises SlotTaken while another host's node of that name is alive, Refused when schema or protocol differ."""
         ...
 
     def beat_node(self, node: NodeIdentity, *, lease_ms: int, errored: Mapping[str, str]) -> NodeOrders | None:

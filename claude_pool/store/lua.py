@@ -18,7 +18,19 @@ from claude_pool.store.codec import FACTS, RECORD
 FOLDER: Final = Path(__file__).parent / "scripts"
 PARTS: Final = ("lib", "money", "breaker")
 SETTLING: Final = frozenset(
-    {"finish", "beat", "cancel", "release", "reap", "forget", "leave_slot", "leave_node", "beat_node", "order_slot"}
+    {
+        "finish",
+        "beat",
+        "cancel",
+        "release",
+        "reap",
+        "forget",
+        "leave_slot",
+        "leave_node",
+        "beat_node",
+        "order_slot",
+        "bury_slot",
+    }
 )
 
 _FLAG: Final = "#!lua flags=allow-oom\n"

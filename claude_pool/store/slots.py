@@ -47,6 +47,9 @@ class RedisSlots:
     def leave(self, slot: SlotIdentity) -> None:
         self._client.call("leave_slot", slot.slot_id, slot.incarnation)
 
+    def bury(self, slot_id: str, pid: int) -> bool:
+        return bool(self._client.call("bury_slot", slot_id, pid))
+
     def slots(self) -> list[Slot]:
         living, errored = self._client.call("slots")
         found = {name: _slot(name, codec.pairs(fields)) for name, fields in living}
@@ -70,9 +73,11 @@ class RedisSlots:
             "max_slots": str(node.max_slots),
             "simulated": "1" if node.simulated else "",
         }
-        answer = self._client.call("register_node", node.node, node.incarnation, lease_ms, SCHEMA, *codec.flat(fields))
+        answer = self._client.call(
+            "register_node", node.node, node.incarnation, lease_ms, SCHEMA, node.host, *codec.flat(fields)
+        )
         if answer[0] == "taken":
-            raise SlotTaken(f"A live node is already called {node.node}.")
+            raise SlotTaken(f"A live node on another host is already called {node.node}.")
         if answer[0] == "schema":
             raise Refused(f"The store's records have version {answer[1]}, this node knows version {SCHEMA}.")
         return _orders(answer[1])

@@ -1,4 +1,5 @@
--- register_node <node> <incarnation> <lease, ms> <schema> [field value]...: the orders, taken or schema.
+-- register_node <node> <incarnation> <lease, ms> <schema> <host> [field value]...: the orders, taken or schema.
+-- On one host a lock on the node's folder sees to it that a node has one process, so a new one there succeeds the old.
 
 local node, incarnation, lease_ms = ARGV[1], ARGV[2], ARGV[3]
 local key = P .. ':node:' .. node
@@ -6,10 +7,11 @@ local schema = redis.call('HGET', P .. ':meta', 'schema')
 if schema and schema ~= ARGV[4] then return {'schema', schema} end
 local deadline = redis.call('ZSCORE', P .. ':nodes', node)
 local holder = redis.call('HGET', key, 'incarnation')
-if holder and holder ~= incarnation and deadline and num(deadline) > now then return {'taken'} end
+local elsewhere = redis.call('HGET', key, 'host') ~= ARGV[5]
+if holder and holder ~= incarnation and elsewhere and deadline and num(deadline) > now then return {'taken'} end
 if holder ~= incarnation then
   redis.call('DEL', key)  -- the orders of an earlier life are over
-  redis.call('HSET', key, 'incarnation', incarnation, unpack(ARGV, 5))
+  redis.call('HSET', key, 'incarnation', incarnation, 'host', ARGV[5], unpack(ARGV, 6))
   event('join', node, {})
 end
 redis.call('ZADD', P .. ':nodes', int(now + lease_ms), node)

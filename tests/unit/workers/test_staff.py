@@ -3,7 +3,8 @@ from collections.abc import Collection
 
 import pytest
 
-from workers.slot_process import CHECKPOINT, SlotExit
+from workers.signals import CHECKPOINT
+from workers.slot_process import SlotExit
 from workers.staff import GIVE_UP_AFTER, PAUSES_S, QUICK_DEATH_S, Staff
 
 
@@ -14,6 +15,7 @@ class Os:
         self.forked: list[int] = []
         self.signals: list[tuple[int, int]] = []
         self.dead: list[tuple[int, int]] = []
+        self.mourned: list[tuple[int, int]] = []
 
     def fork_slot(self, number: int) -> int:
         self.forked.append(number)
@@ -21,6 +23,9 @@ class Os:
 
     def signal(self, pid: int, number: int) -> None:
         self.signals.append((pid, number))
+
+    def mourn(self, number: int, pid: int) -> None:
+        self.mourned.append((number, pid))
 
     def buried(self) -> list[tuple[int, int]]:
         dead, self.dead = self.dead, []
@@ -146,3 +151,12 @@ def test_a_slot_that_waits_for_its_next_start_is_simply_forgotten_when_all_leave
     world.staff.look()
     assert world.staff.alive == 0
     assert world.os.forked == [0]
+
+
+@pytest.mark.parametrize(
+    ("status", "mourned"), [(-9, True), (SlotExit.DEAF, True), (0, False), (SlotExit.TAKEN, False)]
+)
+def test_only_a_slot_that_did_not_leave_properly_is_cleared_up_after(world: World, status: int, mourned: bool) -> None:
+    world.want(1)
+    world.dies(1001, status)
+    assert world.os.mourned == ([(0, 1001)] if mourned else [])
