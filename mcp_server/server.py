@@ -11,6 +11,8 @@ from mcp.server.mcpserver import MCPServer
 
 from claude_pool._version import __version__
 from mcp_server.counter import Counter
+from mcp_server.prompts import add_prompts
+from mcp_server.resources import add_resources
 from mcp_server.tools.catalogue import CATALOGUE
 from mcp_server.tools.tool import make_tool
 
@@ -35,7 +37,7 @@ def build(counter: Counter, *, closed: anyio.Event | None = None, **settings: An
             if closed is not None:
                 closed.set()
 
-    return MCPServer[Counter](
+    server = MCPServer[Counter](
         NAME,
         title="Claude pool",
         instructions=INSTRUCTIONS,
@@ -46,3 +48,6 @@ def build(counter: Counter, *, closed: anyio.Event | None = None, **settings: An
         log_level="WARNING",
         **settings,
     )
+    add_resources(server, counter)
+    add_prompts(server)
+    return server

@@ -87,7 +87,6 @@ class Definition:
         """The hints of the protocol, true ones."""
         reads = self.effect == "reads"
         return ToolAnnotations(
-            title=self.title,
             read_only_hint=reads,
             destructive_hint=None if reads else self.effect == "ends",
             idempotent_hint=None if reads else self.idempotent,
@@ -155,7 +154,7 @@ def _suggestion(unknown: list[str], names: list[str]) -> str:
 
 async def told(error: PoolError, context: Context[Any, Any]) -> str:
     """An error for a model: its code, what is wrong, what to do, and, for an unknown id, which ids there are."""
-    if not isinstance(error, NotFound) or "node" in error.message:
+    if not isinstance(error, NotFound) or not error.message.startswith("There is no task"):
         return f"{error.code}: {error}"
     counter: Counter = context.request_context.lifespan_context
     try:
