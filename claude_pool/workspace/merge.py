@@ -86,7 +86,7 @@ def merge(ground: Ground, request: MergeRequest) -> MergeResult:
             before=before,
             message=said or "",
         )
-        if ground.is_ancestor(tip, before):
+        if _has_all(ground, before, tip):
             return result.evolve(merged=True, commit=before, message=f"{name} has all of {request.branch} already.")
         if (checkout := holder(ground, name)) is not None:
             require_clean(ground, checkout, before, None)
@@ -100,6 +100,14 @@ def merge(ground: Ground, request: MergeRequest) -> MergeResult:
             if not check.passed:
                 return result.evolve(message="The check command failed on the merged tree; nothing was merged.")
         return _apply(ground, request, result, after)
+
+
+def _has_all(ground: Ground, target: str, tip: str) -> bool:
+    """Whether merging would change nothing: the branch was merged, squashed or rebased already."""
+    if ground.is_ancestor(tip, target):
+        return True
+    merged = merge_tree(ground, target, tip)
+    return not merged.conflicts and merged.tree == ground.tree_of(target)
 
 
 def _apply(ground: Ground, request: MergeRequest, result: MergeResult, after: str) -> MergeResult:

@@ -19,7 +19,7 @@ import pytest
 from claude_pool.config import PoolConfig
 from claude_pool.models.task import BranchFacts
 from claude_pool.models.workspace import WorkspaceJob
-from claude_pool.workspace import Workspaces
+from claude_pool.workspace import Repository, Workspaces
 
 
 def user_git(folder: Path, *words: str, check: bool = True, **env: str) -> str:
@@ -92,3 +92,8 @@ def work(slots: SlotFactory) -> Callable[..., BranchFacts | None]:
             return workspace.save(f"Work of {task}")
 
     return run
+
+
+@pytest.fixture
+def repository(project: Project, home: Path) -> Repository:
+    return Repository.open(PoolConfig(name="alpha", home=home, node="n1", repo=project.path))
