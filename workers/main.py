@@ -14,14 +14,14 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from claude_pool._version import __version__
 from claude_pool.config import PoolConfig, load
-from claude_pool.embedded import connection
+from claude_pool.embedded import acquire
 from claude_pool.errors import PoolError, SlotTaken, StoreReset
 from claude_pool.ids import new_run_id
 from claude_pool.keys import PROTOCOL
@@ -77,7 +77,7 @@ def set_up_logging(*, verbose: bool) -> None:
 def run_node(config: PoolConfig, *, idle_exit: bool = False, accept_reset: bool = False) -> None:
     """Be the node until it is drained. Raises PoolError when it can't begin."""
     config.node_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(config) as lock, connection(config) as url:
+    with _alone(config) as lock, _redis(config) as (url, revive):
         store = open_store(url, config)
         try:
             _know(config, store, accept_reset=accept_reset)
@@ -88,7 +88,7 @@ def run_node(config: PoolConfig, *, idle_exit: bool = False, accept_reset: bool 
             idle = _Idleness(config, store) if idle_exit else _never
             _log.info("pool %s, node %s: %d slots", config.name, config.node, config.slots)
             identity, env = _identity(config), dict(os.environ)
-            Supervisor(config, url, identity, node_env=env, may_leave=idle, own_fds=[lock]).supervise()
+            Supervisor(config, url, identity, node_env=env, may_leave=idle, revive=revive, own_fds=[lock]).supervise()
         finally:
             store.close()
 
@@ -113,6 +113,16 @@ def _identity(config: PoolConfig) -> NodeIdentity:
         max_slots=max(config.max_slots, config.slots),
         simulated=bool(os.environ.get("CLAUDE_POOL_SIMULATED")),
     )
+
+
+@contextmanager
+def _redis(config: PoolConfig) -> Generator[tuple[str, Callable[[], None]]]:
+    """The server's URL, and how to bring the server back: nothing one can do about somebody else's."""
+    if config.redis_url is not None:
+        yield config.redis_url, lambda: None
+        return
+    with acquire(config) as lease:
+        yield lease.url, lease.ensure
 
 
 @contextmanager

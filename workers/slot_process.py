@@ -35,6 +35,7 @@ from workers.journal import Journal
 from workers.places import Place
 from workers.signals import CHECKPOINT, LEAVE
 from workers.slot import Slot
+from workers.sweep import clear_leftovers
 from workers.tools import Tools
 
 _log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class _Seat:
         stack.callback(broker.close)
         place = Place.of(config, birth.number)
         furnish(place)
+        clear_leftovers(place)
         guard = stack.enter_context(Guard.start(mark=_mark(config, identity)))
         self._heart = Heart(store.slots, identity, guard, lease_s=config.lease_s, beat_s=config.beat_s,
                             on_leave=self._told.leave, on_lost=self._lost)  # fmt: skip

@@ -51,9 +51,10 @@ class Supervisor:
 
     def __init__(
         self, config: PoolConfig, redis_url: str, identity: NodeIdentity, *, node_env: Mapping[str, str],
-        may_leave: Callable[[], bool], own_fds: Collection[int] = (),
+        may_leave: Callable[[], bool], revive: Callable[[], None], own_fds: Collection[int] = (),
     ) -> None:  # fmt: skip
-        """`own_fds` are closed in children: locks that say that this very process lives."""
+        """`revive` brings the private server back; `own_fds`, locks that say that we live, are closed in children."""
+        self._revive = revive
         self._config = config
         self._identity = identity
         self._store: Store = open_store(redis_url, config)
@@ -109,6 +110,7 @@ class Supervisor:
         try:
             self._seen = self._store.slots.await_orders(self._config.node, seen=before, block_ms=_LOOK_MS)
         except PoolError:
+            self._try_to_revive()
             time.sleep(_LOOK_MS / 1000)
         if self._seen != before:
             self._next_beat = 0.0
@@ -126,6 +128,12 @@ class Supervisor:
                 self._obey(orders)
         except PoolError as error:
             _log.warning("the node can't be heard: %s", error)
+
+    def _try_to_revive(self) -> None:
+        try:
+            self._revive()
+        except PoolError as error:
+            _log.warning("%s", error)
 
     def _obey(self, orders: NodeOrders) -> None:
         if self._phase is not Phase.RUN and orders.mode is not NodeMode.STOP:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,6 +19,8 @@ from claude_pool.models.task import Submitter
 from claude_pool.store.base import Doorbell, Store
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Desk:
@@ -38,6 +41,20 @@ class Desk:
             self._broker.ring(bells)
         except Unreachable as error:
             _log.warning("stored, but the doorbell did not ring: %s", error)
+
+    @staticmethod
+    def _patiently(call: Callable[[], T], patience_s: float) -> T:
+        """The answer, once the store gives one; Unreachable when it gives none for that long."""
+        deadline = time.monotonic() + patience_s
+        pause_s = 0.05
+        while True:
+            try:
+                return call()
+            except Unreachable:
+                if time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 1.0)
 
     def _options(self, options: TaskOptions | None, fields: dict[str, Any]) -> TaskOptions:
         """One set of options from a record and loose fields, with this pool's defaults in the gaps."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -20,6 +21,9 @@ from claude_pool.store.base import Doorbell, Page, Submitted, TaskFilter
 ACTIVE = (TaskState.BLOCKED, TaskState.PENDING, TaskState.CLAIMED, TaskState.RUNNING, TaskState.PARKED,
           TaskState.PENDING_REVIEW)  # fmt: skip
 """States that a cancel can still end."""
+
+OUTAGE_S = 60.0
+"""How long somebody who waits anyway waits for a store that does not answer."""
 
 _LOOK_AGAIN_S = 30.0
 """A waiter looks at the store this often even without news: an event stream that was trimmed must not strand it."""
@@ -136,12 +140,15 @@ class TaskDesk(Desk):
     ) -> Waited:
         """Wait until any or all of these tasks are settled: final, or waiting for somebody to act.
 
-        Driven by events, never by sleeping. Raises NotFound for an unknown id; running out of time is no error.
+        Driven by events, never by sleeping. Raises NotFound for an unknown id; running out of time is no error. An
+        outage that begins while we wait is waited out for a minute before it is one.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        patience_s = 0.0
         with self.hub.inbox(ids) as inbox:
             while True:
-                waited = self.look(ids, after=after)
+                waited = self.look(ids, after=after, patience_s=patience_s)
+                patience_s = OUTAGE_S
                 left = None if deadline is None else deadline - time.monotonic()
                 if not waited.running or (until == "any" and waited.finished):
                     return waited
@@ -149,8 +156,11 @@ class TaskDesk(Desk):
                     return waited.evolve(timed_out=True)
                 inbox.take(_LOOK_AGAIN_S if left is None else min(left, _LOOK_AGAIN_S))
 
-    def look(self, ids: Collection[str], *, after: str | None = None) -> Waited:
-        """What a wait would say now."""
+    def look(self, ids: Collection[str], *, after: str | None = None, patience_s: float = 0.0) -> Waited:
+        """What a wait would say now; with patience, an outage of the store is waited out that long."""
+        return self._patiently(lambda: self._look(ids, after), patience_s)
+
+    def _look(self, ids: Collection[str], after: str | None) -> Waited:
         cursor = self.store.events.head()
         tasks = self.store.tasks.get_many(list(ids))
         if missing := [task_id for task_id in ids if task_id not in tasks]:
@@ -178,14 +188,19 @@ class TaskDesk(Desk):
         return self._lines(task, after=after, follow=follow)
 
     def _lines(self, task: Task, *, after: str, follow: bool) -> Generator[LogEntry]:
+        patience_s = OUTAGE_S if follow else 0.0
         with self.hub.inbox([task.id]):
             while True:
-                settled = self.store.tasks.get(task.id).settled
-                entries = self.store.logs.read(task.id, after=after, block_ms=1000 if follow and not settled else None)
+                settled, entries = self._patiently(partial(self._more_lines, task.id, after, follow=follow), patience_s)
                 yield from entries
                 after = entries[-1].id if entries else after
                 if not entries and (settled or not follow):
                     return
+
+    def _more_lines(self, task_id: str, after: str, *, follow: bool) -> tuple[bool, list[LogEntry]]:
+        """Whether the task was settled before we looked, and the lines after that one."""
+        settled = self.store.tasks.get(task_id).settled
+        return settled, self.store.logs.read(task_id, after=after, block_ms=1000 if follow and not settled else None)
 
     def cancel(self, task_id: str, *, reason: str = "") -> Task:
         """Stop a task for good. A waiting one ends at once; a running one is stopped, its cost and output kept.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from claude_pool.models.base import Record
 
@@ -132,11 +132,22 @@ class TaskOptions(Record):
     base_ref: GitRef | None = Field(default=None, description="what the task's branch starts from")
     session: SessionChoice = Field(default="fresh", description="fresh, continue:<task>, fork:<task> or name:<n>")
     on_lost: OnLost = Field(default="resume", description="what to do when the run's slot is lost")
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(default=1, description="limit on paid fresh starts")
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1, description="limit on paid fresh starts; 3 unless chosen with on_lost restart"
+    )
     max_continuations: Annotated[int, Field(ge=0, le=100)] = Field(default=5, description="limit on resumed runs")
     max_infra_retries: Annotated[int, Field(ge=0, le=1000)] = Field(default=10, description="limit on free repeats")
     max_crashes: Annotated[int, Field(ge=1, le=100)] = Field(default=3, description="crashes until dead letter")
     priority: Annotated[int, Field(ge=0, le=4)] = Field(default=2, description="0 is the most urgent, 4 the least")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _restarts(cls, data: Any) -> Any:
+        """A task that is to be started afresh when it is lost needs more than one start to be so."""
+        if not isinstance(data, dict):
+            return data
+        given = cast("dict[str, Any]", data)
+        return {"max_attempts": 3, **given} if given.get("on_lost") == "restart" else given
 
     @field_validator("mcp_servers")
     @classmethod

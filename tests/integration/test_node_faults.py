@@ -2,11 +2,14 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
+from claude_pool import embedded
 from claude_pool.broker import CeleryBroker, make_app
 from claude_pool.config import PoolConfig
 from claude_pool.errors import Unreachable
@@ -108,7 +111,7 @@ def test_a_task_that_kills_its_slot_again_and_again_ends_as_dead_letter_and_the_
 
 @pytest.mark.parametrize(
     ("on_lost", "state"),
-    [("hold", TaskState.PARKED), ("fail", TaskState.FAILED)],
+    [("hold", TaskState.PARKED), ("fail", TaskState.FAILED), ("restart", TaskState.COMPLETED)],
 )
 def test_what_a_lost_run_means_is_the_tasks_choice(make_node: MakeNode, on_lost: str, state: TaskState) -> None:
     node = make_node()
@@ -231,6 +234,21 @@ def test_a_result_in_the_journal_of_a_dead_node_is_delivered_by_the_next(
     node.start(ready=False)
     waited = node.pool.wait([task_id], timeout_s=WAIT_S)
     assert waited.finished[0].state is TaskState.COMPLETED
+    assert node.pool.get(task_id).counters.runs == 1
+
+
+def test_a_private_redis_that_is_killed_with_its_keeper_is_brought_back_by_the_node(make_node: MakeNode) -> None:
+    node = make_node(lease_s=10)
+    task_id = running(node, "[[fake:say text=x]] [[fake:slow s=2]] [[fake:ok text=finished]]")
+    server = embedded.running(node.config)
+    assert server is not None
+    with ThreadPoolExecutor() as executor:
+        waiting = executor.submit(node.pool.wait, [task_id], timeout_s=WAIT_S)
+        until(lambda: any(thread.name == "hub" for thread in threading.enumerate()), "somebody waits")
+        for pid in (server.keeper_pid, server.pid):
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        assert waiting.result().finished[0].state is TaskState.COMPLETED
     assert node.pool.get(task_id).counters.runs == 1
 
 
