@@ -141,14 +141,12 @@ class TaskDesk(Desk):
         """Wait until any or all of these tasks are settled: final, or waiting for somebody to act.
 
         Driven by events, never by sleeping. Raises NotFound for an unknown id; running out of time is no error. An
-        outage that begins while we wait is waited out for a minute before it is one.
+        outage of the store is waited out for a minute before it is one.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        patience_s = 0.0
         with self.hub.inbox(ids) as inbox:
             while True:
-                waited = self.look(ids, after=after, patience_s=patience_s)
-                patience_s = OUTAGE_S
+                waited = self.look(ids, after=after, patience_s=OUTAGE_S)
                 left = None if deadline is None else deadline - time.monotonic()
                 if not waited.running or (until == "any" and waited.finished):
                     return waited
