@@ -63,6 +63,13 @@ def test_what_does_not_fit_is_parked_and_comes_back_when_money_is_free(store: Re
     assert hand.claim(second).cap_usd == 6
 
 
+def test_the_last_micro_dollar_may_be_reserved_and_not_one_more(store: RedisStore, hand: Hand) -> None:
+    store.pool.set_limit("pool", 0.6)
+    hand.claim(hand.submit(max_budget_usd=0.4))
+    hand.claim(hand.submit(max_budget_usd=0.2))
+    assert hand.try_claim(hand.submit(max_budget_usd=0.000001)) is RefusedClaim.NO_BUDGET
+
+
 def test_money_that_is_not_enough_wakes_nobody(store: RedisStore, hand: Hand) -> None:
     store.pool.set_limit("pool", 10)
     claim = hand.run(hand.submit(max_budget_usd=6))

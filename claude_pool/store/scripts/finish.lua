@@ -26,7 +26,9 @@ local function count(changes)
   local FIELDS = {continuation = 'continuations', infra = 'infra_retries', crash = 'crashes', attempt = 'attempts'}
   local field = FIELDS[v.counts_as]
   local repeats = to == 'pending' or to == 'parked'
-  if field and not late and (repeats or field == 'crashes') then changes[field] = int(num(t[field]) + 1) end
+  if field and not late and (repeats or field == 'crashes') then
+    changes[field] = int(num(changes[field] or t[field]) + 1)
+  end
 end
 
 local reason = cancelled and t.cancel_requested or v.reason
