@@ -32,8 +32,7 @@ def gives(_optional: dict[str, type] | None = None, /, **fields: type) -> Schema
 
 
 _TOLD_BRIEFLY: Final = (
-    "task_id", "state", "cost_usd", "session_id", "partial", "branch", "error", "structured_output", "num_turns",
-    "output_path", "log_path", "simulated",
+    "task_id", "state", "cost_usd", "partial", "branch", "error", "structured_output", "output_path", "simulated",
 )  # fmt: skip
 _PATHS_OF_THE_NODE: Final = ("repo", "paths")
 MOST_STRUCTURED: Final = 20_000
@@ -46,7 +45,7 @@ def result_document(result: TaskResult, *, full: bool, offset: int | None, limit
     piece = page(result.output, offset=offset, limit=limit)
     told = {name: whole[name] for name in (whole if full else _TOLD_BRIEFLY) if name in whole and name != "output"}
     document = {name: _cleaned(name, value, full=full) for name, value in told.items()}
-    document = {name: value for name, value in document.items() if value is not None or name == "session_id"}
+    document = {name: value for name, value in document.items() if value is not None}
     if denied := sorted({plain(denial.tool_name, 80) for denial in result.denials}):
         document["denied_tools"] = denied
     if piece.next_offset is not None:

@@ -61,7 +61,7 @@ class Submission(TaskOptions):
 def schema_of(model: type[Record], *, explained: Container[str] | None = None, first: tuple[str, ...] = ()) -> Schema:
     """What a model is shown of a record: required fields first. `explained` None keeps every description."""
     raw = model.model_json_schema()
-    found = cast("dict[str, Schema]", raw.get("properties", {}))
+    found = cast("dict[str, Schema]", _inlined(raw.get("properties", {}), cast("Schema", raw.get("$defs", {}))))
     required = list(cast("list[str]", raw.get("required", [])))
     order = [*required, *(name for name in first if name not in required)]
     order += [name for name in found if name not in order]
@@ -71,6 +71,21 @@ def schema_of(model: type[Record], *, explained: Container[str] | None = None, f
     }
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return schema | ({"required": required} if required else {})
+
+
+def _inlined(node: Any, definitions: Schema) -> Any:
+    """The same with every reference replaced by what it refers to: some clients' models don't follow references."""
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in cast("list[Any]", node)]
+    if not isinstance(node, dict):
+        return node
+    members = cast("Schema", node)
+    if isinstance(reference := members.get("$ref"), str):
+        words = {
+            name: text for name, text in definitions[reference.rpartition("/")[2]].items() if name != "description"
+        }
+        members = words | {name: value for name, value in members.items() if name != "$ref"}
+    return {name: _inlined(value, definitions) for name, value in members.items()}
 
 
 def _slim(node: Schema, *, described: bool) -> Schema:

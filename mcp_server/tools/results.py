@@ -83,7 +83,7 @@ DEFINITIONS: Final = (
         ),
         arguments=Fetch,
         work=result,
-        gives=gives({"branch": dict, "session_id": str}, task_id=str, state=str, output=str, cost_usd=float),
+        gives=gives({"branch": dict}, task_id=str, state=str, output=str, cost_usd=float),
         effect="reads",
         scope="read",
         core=True,

@@ -46,7 +46,7 @@ async def run(call: Call, task: Run) -> Document:
     handed_in = await call.ask(lambda pool: _hand_in(pool, call, task))
     await call.counter.wait([handed_in.task_id], timeout_s=task.wait_s, tell=teller(call, handed_in.task_id))
     result = await call.ask(lambda pool: pool.result(handed_in.task_id))
-    document = result_document(result, full=False, offset=None, limit=_INLINE)
+    document = result_document(result, full=False, offset=None, limit=_INLINE) | {"session_id": result.session_id}
     return document if result.state.final else {**document, "next": "pool_wait with this id, then pool_result"}
 
 
