@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,8 @@ def files(*patterns: str, below: tuple[str, ...] = ()) -> Iterator[Path]:
         yield from (path for path in walk(folder) if any(path.match(pattern) for pattern in patterns))
 
 
-def texts() -> Iterator[tuple[Path, str]]:
+@cache
+def texts() -> tuple[tuple[Path, str], ...]:
     """All text files of the repository: what git knows or would add, else everything that is no by-product."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -64,21 +67,21 @@ def texts() -> Iterator[tuple[Path, str]]:
         check=False,
     )
     names = listed.stdout.decode().split("\0")[:-1] if listed.returncode == 0 else []
+    found: list[tuple[Path, str]] = []
     for path in [ROOT / name for name in names] or files("*"):
         if path.is_file():
-            try:
-                yield path, path.read_text(encoding="utf-8")
-            except UnicodeDecodeError:
-                continue
+            with contextlib.suppress(UnicodeDecodeError):
+                found.append((path, path.read_text(encoding="utf-8")))
+    return tuple(found)
 
 
 def short(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for path in files("*.py", below=PACKAGES):
-        yield path, ast.parse(path.read_text())
+@cache
+def sources() -> tuple[tuple[Path, ast.Module], ...]:
+    return tuple((path, ast.parse(path.read_text())) for path in files("*.py", below=PACKAGES))
 
 
 def test_no_file_of_code_is_longer_than_400_lines() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,11 +46,8 @@ def register(pool: Pool, slots: int) -> None:
         pool.store.slots.register_slot(slot, lease_ms=60_000)
 
 
-def program(folder: Path, body: str) -> Path:
-    path = folder / "claude-pool-worker"
-    path.write_text(f"#!{sys.executable}\n{body}\n")
-    path.chmod(0o755)
-    return path
+NOBODY = 2**31 - 1
+"""A pid that no system gives away."""
 
 
 def test_a_node_that_is_there_is_not_started_again(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,10 +95,14 @@ def test_a_node_is_started_with_the_pools_settings(pool: Pool, monkeypatch: pyte
 
 
 def test_a_node_that_ends_while_it_starts_is_told_with_its_last_words(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = program(tmp_path, "raise SystemExit('the dog ate it')")
-    monkeypatch.setattr(nodes, "script", lambda _name: path)
+    def spawn(*_argv: Any, log: Path, **_how: Any) -> int:
+        log.parent.mkdir(parents=True)
+        log.write_text("the dog ate it\n")
+        return NOBODY
+
+    monkeypatch.setattr(processes, "spawn_detached", spawn)
     with pytest.raises(PoolError, match="ended while it started") as caught:
         nodes.ensure_node(pool)
     assert "the dog ate it" in caught.value.message

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
 import sys
 
 import pytest
@@ -12,17 +10,6 @@ import pytest
 from claude_pool.cli import output
 from claude_pool.cli.render import Table
 from claude_pool.errors import Unreachable
-
-
-def test_a_reader_that_goes_away_ends_the_program_quietly() -> None:
-    code = "from claude_pool.cli.main import main; import sys; sys.exit(main(['config']))"
-    receiver, sender = os.pipe()
-    os.close(receiver)
-    try:
-        done = subprocess.run([sys.executable, "-c", code], stdout=sender, stderr=subprocess.PIPE, check=False)
-    finally:
-        os.close(sender)
-    assert (done.returncode, done.stderr) == (output.PIPE_CLOSED, b"")
 
 
 def test_text_that_the_terminal_can_not_write_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
