@@ -13,6 +13,7 @@ which the warning names with the place where it is kept.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -90,22 +91,35 @@ class Guarded:
         self._open = ground.state / "open"
 
     def enter(self, mark: str) -> list[str]:
-        """A run begins. Gives warnings about what a run that died left behind. Takes the copy unless others run."""
+        """A run begins. Gives warnings about what runs that died left behind. Takes the copy unless others run.
+
+        What is found while others run is theirs: each of them is told when it is checked.
+        """
         self._open.mkdir(parents=True, exist_ok=True, mode=0o700)
         marks = [path for path in self._open.iterdir() if path.suffix == ".run"]
         running = [path for path in marks if path.stem != mark and is_held(self._open / f"{path.stem}.lock")]
-        warnings = self.check() if marks else []
+        warnings = self._undo() if marks else []
         for path in marks:
             if path not in running:
                 path.unlink(missing_ok=True)
+        for path in running if warnings else ():
+            path.write_text(json.dumps([*_told(path), *warnings]))
         if not running:
             self._take()
         (self._open / f"{mark}.run").touch(mode=0o600)
+        return [] if running else warnings
+
+    def check(self, mark: str) -> list[str]:
+        """Undo what differs from the copy. Gives warnings: about that, and about what was found while this run ran."""
+        path = self._open / f"{mark}.run"
+        warnings = [*_told(path), *self._undo()]
+        if path.exists():
+            path.write_text("")
         return warnings
 
     def leave(self, mark: str) -> list[str]:
         """A run ended: check, and give warnings."""
-        warnings = self.check()
+        warnings = self.check(mark)
         (self._open / f"{mark}.run").unlink(missing_ok=True)
         return warnings
 
@@ -113,7 +127,7 @@ class Guarded:
         """The lock that a run holds as long as it lives."""
         return self._open / f"{mark}.lock"
 
-    def check(self) -> list[str]:
+    def _undo(self) -> list[str]:
         """Compare with the copy, undo what differs, and say what it was."""
         if not self._copy.is_dir():
             return []
@@ -164,6 +178,14 @@ class Guarded:
         if make:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
+
+
+def _told(mark: Path) -> list[str]:
+    """What others found while a run was open, as noted in its mark."""
+    try:
+        return [str(word) for word in json.loads(mark.read_bytes() or b"[]")]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def alarming(was: Mapping[str, list[str]], now: Mapping[str, list[str]] | None) -> list[str]:

@@ -96,7 +96,7 @@ class WorktreeManager:
 
     def inspect(self) -> list[str]:
         """A run ended: undo what it did to what all share, and say so."""
-        return self.guarded.check()
+        return self.guarded.check(self.path.name)
 
     def leave(self) -> list[str]:
         """The watch ends."""
