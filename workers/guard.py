@@ -25,7 +25,10 @@ import select
 import signal
 import socket
 import sys
-from typing import Any, Final, NoReturn
+
+TYPE_CHECKING = False  # as in proctable
+if TYPE_CHECKING:
+    from typing import Any, Final, NoReturn
 
 if not __package__:  # run as a script in isolated mode: nothing of the distribution is on the path yet
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - see proctable
@@ -53,11 +56,12 @@ OOM_SCORE: Final = b"300"
 class Child:
     """One CLI and everything that comes from it."""
 
-    def __init__(self, number: int, pid: int, mark: str, until: float | None) -> None:
-        self.number = number
+    def __init__(self, order: dict[str, Any], pid: int, before: set[int]) -> None:
+        self.number: int = order["id"]
         self.pid = pid
-        self.mark = mark.encode()
-        self.until = until
+        self.mark: bytes = order["mark"].encode()
+        self.until: float | None = order["until"]
+        self.before = before
         found = proctable.look_up(pid)
         self.start_ticks = found.start_ticks if found else 0
         self.status: int | None = None
@@ -121,6 +125,7 @@ class Guard:
         self._children: dict[int, Child] = {}
         self._heard = b""
         self._descriptors: list[int] = []
+        self._childless = False
         self._closing_since: float | None = None
         self._wake, self._wakes = os.pipe()
         for descriptor in (self._wake, self._wakes):
@@ -221,7 +226,7 @@ class Guard:
     def _spawn(self, order: dict[str, Any]) -> None:
         streams, self._descriptors = self._descriptors[:3], self._descriptors[3:]
         told, tells = os.pipe()
-        guard = os.getpid()
+        guard, before = os.getpid(), proctable.numbers()
         pid = os.fork()
         if pid == 0:
             _become(order, streams, tells, guard)
@@ -234,7 +239,7 @@ class Guard:
             number, _, where = trouble.decode().partition(" ")
             self._say({"failed": order["id"], "errno": int(number), "where": where})
             return
-        self._children[order["id"]] = Child(order["id"], pid, order["mark"], order["until"])
+        self._children[order["id"]] = Child(order, pid, before)
         self._say({"spawned": order["id"], "pid": pid})
 
     # Ending a tree
@@ -246,8 +251,10 @@ class Guard:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
+                self._childless = True
                 return
             if pid == 0:
+                self._childless = False
                 return
             if child := by_pid.get(pid):
                 child.status = status
@@ -264,13 +271,25 @@ class Guard:
             return
         if not proctable.LINUX:
             _kill_group(child)
-        tree = self._tree(child)
+        tree = set[Proc]() if self._left_nothing(child) else self._tree(child)
         if child.doomed_at is not None:
             self._kill(child, now)
         elif not tree:
             self._settle(child, 0)
         elif child.left_at is not None:
             self._ask_to_leave(child, tree, now - child.left_at)
+
+    def _left_nothing(self, child: Child) -> bool:
+        """The usual end, seen without reading the table of all processes.
+
+        A subreaper without children has no descendants, and nothing that came into being since the start carries the
+        run's mark.
+        """
+        if not self._childless or child.doomed_at is not None:
+            return False
+        return not (
+            child.mark and any(proctable.carries(pid, child.mark) for pid in proctable.numbers() - child.before)
+        )
 
     def _ask_to_leave(self, child: Child, tree: set[Proc], since_s: float) -> None:
         """The CLI left by itself and others stayed: a moment, then TERM, then KILL."""

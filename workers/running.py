@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Final
 
-from claude_pool.errors import CliError, PoolError, Refused, WorkspaceError
+from claude_pool.errors import CliError, PoolError, Refused, WorkspaceBusy, WorkspaceError
 from claude_pool.ids import new_run_id
 from claude_pool.models.events import LogEntry
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.run import RunFacts, StopCause
-from claude_pool.models.task import BranchFacts, ErrorCode, TaskError, TaskResult, TaskState
+from claude_pool.models.task import BranchFacts, ErrorCode, ParkedFor, TaskError, TaskResult, TaskState
 from claude_pool.models.verdict import Verdict
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.retry import RunContext, judge
@@ -30,6 +30,9 @@ from workers.runner import Controls, Limits, run
 from workers.tools import Tools
 
 _log = logging.getLogger(__name__)
+
+_BUSY_MS: Final = 2_000
+"""Before a task asks again for a directory in which another one works."""
 
 _SIMULATED: Final = "CLAUDE_POOL_SIMULATED"
 
@@ -53,6 +56,8 @@ class Running:
         try:
             with self._tools.workspaces.open(self._job()) as workspace:
                 return self._in(workspace)
+        except WorkspaceBusy as error:
+            return self._later(error.message)
         except WorkspaceError as error:
             return self._failed(ErrorCode.WORKSPACE, error.message, error.hint)
         except CliError as error:
@@ -212,6 +217,16 @@ class Running:
         head, tail = (piece.decode(errors="ignore") for piece in (data[: most // 2], data[-(most // 4) :]))
         cut = f"\n[… {len(data) - len(head) - len(tail):,} bytes left out; the whole output is in {path} …]\n"
         return result.evolve(output=head + cut + tail, output_path=str(path))
+
+    def _later(self, why: str) -> Verdict:
+        """Somebody else works there: try again soon, without holding the slot and without counting anything."""
+        return Verdict(
+            to=TaskState.PARKED,
+            reason=why,
+            next_kind=self._claim.kind,
+            parked_for=ParkedFor.RETRY,
+            delay_ms=_BUSY_MS,
+        )
 
     def _failed(self, code: ErrorCode, message: str, hint: str) -> Verdict:
         """A final failure of ours; if a run took place, its cost and its answer are kept."""

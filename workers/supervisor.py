@@ -28,6 +28,7 @@ from claude_pool.store import Store, open_store
 from workers import signals
 from workers.housekeeper import Housekeeper
 from workers.journal import Journal
+from workers.retention import EVERY_S, clear_old
 from workers.slot_process import Birth, live
 from workers.staff import Staff
 from workers.sweep import sweep
@@ -66,6 +67,7 @@ class Supervisor:
         self._signals = 0
         self._seen = ""
         self._next_beat = 0.0
+        self._next_clearing = 0.0
 
     def supervise(self) -> None:
         """Run the node. Raises SlotTaken, Refused, Unreachable when it can't even begin."""
@@ -97,6 +99,9 @@ class Supervisor:
         self._listen()
         if time.monotonic() >= self._next_beat:
             self._beat()
+        if time.monotonic() >= self._next_clearing:
+            self._next_clearing = time.monotonic() + EVERY_S
+            clear_old(self._config)
 
     def _mind_signals(self) -> None:
         if self._signals and self._phase is Phase.RUN:

@@ -40,7 +40,7 @@ class Workspaces:
         """Open the workspace for a job. Raises WorkspaceError, WorkspaceBusy, Conflict."""
         if job.isolation == "none":
             locks = self._states / "directories"
-            return PlainWorkspace(job, slot_dir=self._slot_dir, locks=locks, wait_s=PLAIN_WAIT_S)
+            return PlainWorkspace(job, scratch=self._config.node_dir / "scratch", locks=locks, wait_s=PLAIN_WAIT_S)
         repo = job.repo or self._config.repo
         if repo is None:
             raise WorkspaceError(
