@@ -34,6 +34,8 @@ from claude_pool.testing.hands import LEASE_MS, Hand
 from claude_pool.testing.redis_server import RedisServer
 from claude_pool.testing.store_model import AT_WORK, COUNTERS, FINAL, Model, ModelTask
 
+pytestmark = pytest.mark.timeout(600)
+
 SLOTS = 3
 CENT = 10_000
 ENDS = ["completed", "failed", "cancelled", "pending_review", "pending", "parked"]
@@ -257,7 +259,7 @@ class FakeMachine(StoreMachine):
 def examples(count: int) -> settings:
     return settings(
         max_examples=count,
-        stateful_step_count=30,
+        stateful_step_count=25,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

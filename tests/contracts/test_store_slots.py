@@ -75,6 +75,18 @@ def test_a_slot_that_left_is_gone(store: RedisStore, hand: Hand) -> None:
     assert hand.beat().fenced
 
 
+def test_the_run_of_a_buried_slot_is_lost_at_once_and_only_its_own(store: RedisStore, hand: Hand) -> None:
+    other = Hand(store, 1)
+    claim, alive = hand.run(hand.submit()), other.run(other.submit())
+    assert not store.slots.bury(hand.identity.slot_id, pid=hand.identity.pid + 1)
+    assert store.house.reap(slack_ms=0) == []
+    assert store.slots.bury(hand.identity.slot_id, pid=hand.identity.pid)
+    assert [lost.run_id for lost in store.house.reap(slack_ms=60_000)] == [claim.run_id]
+    assert not other.beat(alive).fenced
+    assert [slot.slot_id for slot in store.slots.slots()] == [other.identity.slot_id]
+    assert store.pool.status().busy == 1
+
+
 def test_a_beat_brings_progress_in_one_clean_line(store: RedisStore, hand: Hand) -> None:
     claim = hand.run(hand.submit())
     hand.beat(claim, progress="reading\n\x1b[31m files")
@@ -131,7 +143,7 @@ def test_a_drain_has_a_deadline_and_a_new_mode_forgets_it(store: RedisStore) -> 
 
 def test_a_live_nodes_name_is_taken_and_a_superseded_one_is_told(bench: Any) -> None:
     slots = bench.store.slots
-    old, new = node_identity(), node_identity()
+    old, new = node_identity(), node_identity(host="another")
     slots.register_node(old, lease_ms=LEASE_MS)
     slots.order_node("n1", mode=NodeMode.STOP)
     with pytest.raises(SlotTaken, match="n1"):
@@ -144,6 +156,15 @@ def test_a_live_nodes_name_is_taken_and_a_superseded_one_is_told(bench: Any) -> 
     assert [node.identity for node in slots.nodes()] == [new]
     slots.leave_node(new)
     assert slots.nodes() == []
+
+
+def test_a_nodes_new_process_on_the_same_host_succeeds_the_old_one(store: RedisStore) -> None:
+    old, new, elsewhere = node_identity(), node_identity(), node_identity(host="another")
+    store.slots.register_node(old, lease_ms=LEASE_MS)
+    with pytest.raises(SlotTaken):
+        store.slots.register_node(elsewhere, lease_ms=LEASE_MS)
+    store.slots.register_node(new, lease_ms=LEASE_MS)
+    assert store.slots.beat_node(old, lease_ms=LEASE_MS, errored={}) is None
 
 
 def test_another_protocol_or_schema_is_refused(bench: Any) -> None:
