@@ -52,17 +52,20 @@ class Table:
 
     def rich(self) -> RichTable:
         """For a terminal: bold headings, states in colour, the last column cut to fit."""
+        from rich.cells import cell_len  # noqa: PLC0415 - the same
         from rich.table import Table as RichTable  # noqa: PLC0415 - 0.1 s that a pipe need not pay
         from rich.text import Text  # noqa: PLC0415 - the same
 
         table = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for name in self.columns:
+        for place, name in enumerate(self.columns):
             last = name == self.columns[-1]
+            widest = max((cell_len(row[place]) for row in self.rows), default=0)
             table.add_column(
                 name,
                 justify="right" if name in self.right else "left",
                 no_wrap=True,
-                overflow="ellipsis" if last else "fold",
+                overflow="ellipsis",
+                min_width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
             )
         for row in self.rows:
             table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))

@@ -102,3 +102,13 @@ def test_the_doctor_says_what_to_do_only_where_something_is_wrong() -> None:
 def test_evidence_that_repeats_the_message_is_left_out() -> None:
     error = TaskError(code=ErrorCode.EXECUTION, message="it broke", detail="it broke\nat line 3")
     assert render.error_lines(error) == ["  execution: it broke", "  | at line 3"]
+
+
+def test_on_a_narrow_terminal_only_the_last_column_is_cut() -> None:
+    table = render.Table(("ID", "STATE", "TITLE"), (("t-0123456789", "completed", "long " * 40),))
+    screen = Console(width=50, file=io.StringIO(), force_terminal=False)
+    screen.print(table.rich())
+    shown = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert "t-0123456789" in shown
+    assert "completed" in shown
+    assert "…" in shown
