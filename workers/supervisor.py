@@ -144,6 +144,7 @@ class Supervisor:
         if self._phase is not Phase.RUN and orders.mode is not NodeMode.STOP:
             return
         if orders.mode is NodeMode.STOP:
+            _log.info("stopping: what runs is checkpointed and goes on when slots are there again")
             self._phase = Phase.CHECKPOINT
         elif orders.mode is NodeMode.DRAIN:
             until_ms = orders.deadline_ms
@@ -178,6 +179,7 @@ class Supervisor:
         except PoolError as error:
             _log.info("left without saying so: %s", error)
         self._store.close()
+        _log.info("node %s has left", self._config.node)
 
 
 def bury(config: PoolConfig, store: Store, slot: str, pid: int) -> None:

@@ -65,10 +65,11 @@ class Table:
                 justify="right" if name in self.right else "left",
                 no_wrap=True,
                 overflow="ellipsis",
-                min_width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
+                width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
+                ratio=1 if last else None,
             )
         for row in self.rows:
-            table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
+            table.add_row(*(Text(cell, style=COLOURS.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in row))
         return table
 
 
