@@ -45,6 +45,14 @@ def test_a_key_seen_twice_in_one_call_is_one_task(store: RedisStore) -> None:
     assert [first.created, second.created] == [True, False]
 
 
+def test_a_key_whose_task_is_gone_makes_a_new_one(bench: Any, hand: Hand) -> None:
+    gone = hand.submit(key="k")
+    bench.raw.delete(bench.key("task", gone))
+    fresh = hand.submit(key="k")
+    assert fresh != gone
+    assert hand.submit(key="k") == fresh
+
+
 def test_a_key_for_two_requests_in_one_call_stores_neither(store: RedisStore) -> None:
     two = [TaskRequest(prompt=prompt, idempotency_key="k") for prompt in ("x", "y")]
     with pytest.raises(KeyReused):

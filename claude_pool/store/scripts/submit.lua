@@ -14,11 +14,13 @@ local function requests()
   end
 end
 
--- What this key made before: its task and the hash of its request.
+-- What this key made before: its task, if that is still there, and the hash of its request.
 local function known(key, fresh)
-  local seen = key ~= '' and (fresh[key] or redis.call('GET', P .. ':idem:' .. key))
-  if not seen then return nil end
-  return string.match(seen, '^(%S+) (%S+)$')
+  if key == '' then return nil end
+  if fresh[key] then return fresh[key].id, fresh[key].hash end
+  local task_id, hash = string.match(redis.call('GET', P .. ':idem:' .. key) or '', '^(%S+) (%S+)$')
+  if task_id and redis.call('EXISTS', task_key(task_id)) == 1 then return task_id, hash end
+  return nil
 end
 
 local fresh, new = {}, 0
@@ -27,7 +29,7 @@ for r in requests() do
   if given and given ~= r.hash then return {'taken', r.id} end
   local task_id, hash = known(r.key, fresh)
   if hash and hash ~= r.hash then return {'reused', task_id} end
-  if r.key ~= '' then fresh[r.key] = r.id .. ' ' .. r.hash end
+  if r.key ~= '' and not task_id then fresh[r.key] = r end
   if not task_id and not given then new = new + 1 end
 end
 if new > 0 and redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained', ''} end
