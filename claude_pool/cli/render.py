@@ -65,8 +65,7 @@ class Table:
                 justify="right" if name in self.right else "left",
                 no_wrap=True,
                 overflow="ellipsis",
-                width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
-                ratio=1 if last else None,
+                min_width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
             )
         for row in self.rows:
             table.add_row(*(Text(cell, style=COLOURS.get(cell, ""), no_wrap=True, overflow="ellipsis") for cell in row))
