@@ -63,7 +63,7 @@ class Table:
             table.add_column(
                 name,
                 justify="right" if name in self.right else "left",
-                no_wrap=True,
+                no_wrap=not last,  # only what may wrap gives way; the text itself is then cut instead
                 overflow="ellipsis",
                 min_width=None if last else max(widest, cell_len(name)),  # an id that is cut is of no use
             )
