@@ -8,6 +8,7 @@ streams are open; a second one at once.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import signal
@@ -63,6 +64,7 @@ def serve(build: Build, tokens: TokenFile, *, host: str, port: int, hosts: Seque
     def note(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
 
+    logging.getLogger("uvicorn.error").addFilter(_worth_telling)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises again, at its end, what it was ended by
         signal.signal(number, note)
     app = application(build, tokens, host=host, port=listener.getsockname()[1], hosts=hosts)
@@ -73,6 +75,11 @@ def serve(build: Build, tokens: TokenFile, *, host: str, port: int, hosts: Seque
     sys.stdout.flush()
     uvicorn.Server(config).run(sockets=[listener])
     return 128 + caught[0] if caught else 0
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Calls that still waited at the end were cancelled: that is as it should be, and no trace is wanted."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def application(build: Build, tokens: TokenFile, *, host: str, port: int, hosts: Sequence[str] = ()) -> Any:

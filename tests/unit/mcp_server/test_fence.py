@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from mcp_server.fence import fence, harmless, page, plain, scrubbed
 
-TAGS = ["system-reminder", "task-notification", "channel", "function_calls", "function_results", "invoke",
-        "antml:invoke", "parameter", "antml:parameter", "tool_result", "tool_use_error", "command-name", "local-command-stdout",
-        "user-prompt-submit-hook", "untrusted-worker-output", "untrusted-worker-output-0123456789ab", "thinking",
-        "teammate-message", "human", "assistant", "system"]  # fmt: skip
+NAMES = """
+system-reminder task-notification channel function_calls function_results invoke antml:invoke parameter antml:parameter
+tool_result tool_use_error command-name local-command-stdout user-prompt-submit-hook untrusted-worker-output
+untrusted-worker-output-0123456789ab thinking teammate-message human assistant system
+"""
+TAGS = NAMES.split()
 SHAPES = ["<{}>", "</{}>", "< {}>", "< / {}>", "<{} priority='1'>", "\uff1c{}>", "<\u200b{}>", "<\U000e0001/{}>"]
 
 

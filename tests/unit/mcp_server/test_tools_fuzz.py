@@ -54,7 +54,7 @@ def _call(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_no_arguments_break_a_tool(mode: str, counter: Counter, pool: Pool, worker: Any) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(calls=st.lists(_call(), min_size=1, max_size=8))
     def fuzz(calls: list[tuple[str, dict[str, Any]]]) -> None:
         anyio.run(_carry_out, counter, mode, calls)
