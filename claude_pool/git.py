@@ -32,6 +32,8 @@ OLDEST: Final = (2, 38)
 """`git merge-tree --write-tree` came with it."""
 TIMEOUT_S: Final = 300.0
 MOST_OUTPUT: Final = 64 << 20
+STARTER: Final = "CLAUDE_POOL_GIT_OF"
+"""Variable by which a git process of ours is known; its value is the pid of who started it."""
 _TERM_GRACE_S: Final = 2.0
 _CHUNK: Final = 1 << 16
 _STDERR_KEPT: Final = 1 << 16
@@ -49,7 +51,6 @@ _FIXED_SETTINGS: Final = {
     "core.quotePath": "false",
     "core.trustctime": "true",
     "core.checkStat": "default",
-    "core.commentChar": "#",
     "core.logAllRefUpdates": "true",
     "commit.gpgSign": "false",
     "tag.gpgSign": "false",
@@ -59,8 +60,6 @@ _FIXED_SETTINGS: Final = {
     "merge.default": "text",
     "merge.conflictStyle": "merge",
     "diff.ignoreSubmodules": "dirty",
-    "diff.noprefix": "false",
-    "diff.mnemonicPrefix": "false",
     "submodule.recurse": "false",
     "status.submoduleSummary": "false",
     "fetch.recurseSubmodules": "false",
@@ -72,7 +71,6 @@ _FIXED_SETTINGS: Final = {
     "protocol.ext.allow": "never",
     "credential.helper": "",
     "safe.directory": "*",  # the pool's owner named this repository; who may write to it is the owner's affair
-    "advice.detachedHead": "false",
 }
 
 _DISARM: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
@@ -216,18 +214,6 @@ def plain(*argv: str, cwd: Path = Path("/"), ok: Container[int] = (0,)) -> Outpu
     return done
 
 
-def keys_in(config: Path) -> dict[str, list[str]] | None:
-    """All keys and values of one configuration file, includes not followed; None when git can't read it."""
-    done = plain("config", "--file", str(config), "--no-includes", "--list", "-z", ok=range(256))
-    if done.status:
-        return None
-    found: dict[str, list[str]] = {}
-    for entry in done.fields:
-        key, _, value = entry.partition("\n")
-        found.setdefault(key, []).append(value)
-    return found
-
-
 def user_settings() -> Mapping[str, str]:
     """The user's and the machine's git configuration, last value of each key; read once per process and home."""
     return _user_settings(tuple((name, os.environ[name]) for name in ("HOME", "XDG_CONFIG_HOME") if name in os.environ))
@@ -288,6 +274,7 @@ def _clean_environment() -> dict[str, str]:
         "GIT_GRAFT_FILE": "/dev/null",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_MERGE_AUTOEDIT": "no",
+        STARTER: str(os.getpid()),
     }
 
 

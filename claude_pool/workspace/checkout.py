@@ -16,6 +16,7 @@ from claude_pool.errors import Conflict
 from claude_pool.git import Git, GitFailed
 from claude_pool.models.base import Record
 from claude_pool.workspace.ground import Checkout, Ground
+from claude_pool.workspace.orphans import end_orphans
 
 _GOING_ON: Final = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "BISECT_LOG")
 _NAMED: Final = 5
@@ -94,6 +95,7 @@ def recover(ground: Ground) -> str | None:
 
 def _take_back(ground: Ground, checkout: Checkout, journal: Journal) -> str:
     git = ground.at(checkout.path, checkout.git_dir)
+    end_orphans(checkout.git_dir)
     (checkout.git_dir / "index.lock").unlink(missing_ok=True)
     listed = git.run("diff-tree", "-r", "--no-renames", "--name-status", "-z", journal.before, journal.after, "--")
     ours: list[tuple[str, str]] = []

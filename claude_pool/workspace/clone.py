@@ -13,9 +13,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from claude_pool.git import keys_in, plain
+from claude_pool.git import plain
 from claude_pool.workspace.ground import Ground
-from claude_pool.workspace.hygiene import alarming
+from claude_pool.workspace.hygiene import alarming, keys_in
 from claude_pool.workspace.keep import Kept, beside
 from claude_pool.workspace.travel import bring_branch, write_bundle
 from claude_pool.workspace.worktree import WorktreeManager, delete_tree

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from claude_pool.git import GitFailed, keys_in, plain
+from claude_pool.git import GitFailed, plain
 from claude_pool.workspace.ground import Ground
 from claude_pool.workspace.locks import is_held
 
@@ -186,6 +186,18 @@ def _told(mark: Path) -> list[str]:
         return [str(word) for word in json.loads(mark.read_bytes() or b"[]")]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def keys_in(config: Path) -> dict[str, list[str]] | None:
+    """All keys and values of one configuration file, includes not followed; None when git can't read it."""
+    done = plain("config", "--file", str(config), "--no-includes", "--list", "-z", ok=range(256))
+    if done.status:
+        return None
+    found: dict[str, list[str]] = {}
+    for entry in done.fields:
+        key, _, value = entry.partition("\n")
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def alarming(was: Mapping[str, list[str]], now: Mapping[str, list[str]] | None) -> list[str]:

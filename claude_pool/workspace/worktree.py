@@ -28,6 +28,7 @@ from claude_pool.models.base import Record
 from claude_pool.workspace.ground import Ground
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.keep import Kept, keep
+from claude_pool.workspace.orphans import end_orphans
 
 _UNFINISHED: Final = (
     "MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "MERGE_RR", "AUTO_MERGE", "SQUASH_MSG", "CHERRY_PICK_HEAD", "REVERT_HEAD",
@@ -228,8 +229,11 @@ class WorktreeManager:
         self.write_note(task="", branch="", since="")
 
     def _unlock(self) -> None:
-        """Take away the locks of a git process that died here; the tree is ours, so none is alive."""
-        for lock in self.admin.glob("*.lock"):
+        """Take away the locks of a git process that died here. The tree is ours, so one that lives is an orphan."""
+        locks = list(self.admin.glob("*.lock"))
+        if locks or self.note.branch:
+            end_orphans(self.admin)
+        for lock in locks:
             lock.unlink(missing_ok=True)
 
     def _readable_index(self) -> None:

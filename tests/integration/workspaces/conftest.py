@@ -8,7 +8,9 @@ work       `work(0, "t-1", {"a.txt": "text"})` runs a whole task in slot 0 and g
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 from claude_pool.config import PoolConfig
+from claude_pool.git import Git
 from claude_pool.models.task import BranchFacts
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace import Repository, Workspaces
@@ -97,3 +100,49 @@ def work(slots: SlotFactory) -> Callable[..., BranchFacts | None]:
 @pytest.fixture
 def repository(project: Project, home: Path) -> Repository:
     return Repository.open(PoolConfig(name="alpha", home=home, node="n1", repo=project.path))
+
+
+def kill_self(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def die_at() -> Callable[[Callable[[], object]], bool]:
+    """Run something in a process of its own that may kill itself on the way; gives whether it did."""
+
+    def run(function: Callable[[], object]) -> bool:
+        sys.stdout.flush()
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                function()
+                status = 0
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status) or os.waitstatus_to_exitcode(status) == 0
+        return os.WIFSIGNALED(status)
+
+    return run
+
+
+@pytest.fixture
+def dies_at_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From now on this process kills itself at the n-th git command that a workspace runs, or right after it."""
+
+    def arm(call: int, *, after: bool = False) -> None:
+        real, count = Git.run, 0
+
+        def run(git: Git, *argv: str, **how: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == call and not after:
+                kill_self()
+            done = real(git, *argv, **how)
+            if count == call:
+                kill_self()
+            return done
+
+        monkeypatch.setattr(Git, "run", run)
+
+    return arm

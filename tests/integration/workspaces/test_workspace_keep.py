@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from claude_pool.models.workspace import WorkspaceJob
 
@@ -153,43 +149,3 @@ def test_unusual_files_survive_the_way_through_the_branch(project: Any, slots: S
         assert (workspace.path / "link").is_symlink()
         assert (workspace.path / "tool").stat().st_mode & 0o111
         assert workspace.save("Nothing new").tip == facts.tip
-
-
-HARMS: dict[str, Callable[[Path, Path], object]] = {
-    "the tree is gone": lambda path, _admin: shutil.rmtree(path),
-    "the pointer is gone": lambda path, _admin: (path / ".git").unlink(),
-    "the pointer leads elsewhere": lambda path, _admin: (path / ".git").write_text("gitdir: /nowhere\n"),
-    "git forgot it": lambda _path, admin: shutil.rmtree(admin),
-    "a broken index": lambda _path, admin: (admin / "index").write_bytes(b"rubbish"),
-    "no index": lambda _path, admin: (admin / "index").unlink(),
-    "an index lock": lambda _path, admin: (admin / "index.lock").touch(),
-    "a lock on HEAD": lambda _path, admin: (admin / "HEAD.lock").touch(),
-    "another repository": lambda _path, admin: (admin / "commondir").write_text("/nowhere\n"),
-    "another place": lambda _path, admin: (admin / "gitdir").write_text("/nowhere/.git\n"),
-    "a broken HEAD": lambda _path, admin: (admin / "HEAD").write_text("rubbish\n"),
-    "no note": lambda path, _admin: path.with_name(f"{path.name}.json").unlink(),
-}
-
-
-@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-def test_a_broken_worktree_repairs_itself(project: Any, slots: Slots, harm: Callable[[Path, Path], object]) -> None:
-    with slots().open(job("t-1")) as workspace:
-        (workspace.path / "a.txt").write_text("a")
-    harm(workspace.path, project.path / ".git" / "worktrees" / workspace.path.name)
-    with slots().open(job("t-2")) as workspace:
-        assert sorted(path.name for path in workspace.path.iterdir()) == [".git", "README.md"]
-        assert project.git("-C", str(workspace.path), "status", "--porcelain", "-b") == "## pool/t-2"
-        (workspace.path / "b.txt").write_text("b")
-        assert workspace.save("Work").paths == ("b.txt",)
-    assert len(project.git("worktree", "list").splitlines()) == 2
-
-
-def test_a_workspace_that_became_a_link_to_the_users_checkout_is_not_followed(project: Any, slots: Slots) -> None:
-    with slots().open(job("t-1")) as workspace:
-        path = workspace.path
-    project.write("precious.txt", "not committed")
-    shutil.rmtree(path)
-    path.symlink_to(project.path)
-    with slots().open(job("t-2")) as workspace:
-        assert not workspace.path.is_symlink()
-    assert (project.path / "precious.txt").read_text() == "not committed"

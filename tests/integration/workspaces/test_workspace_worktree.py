@@ -1,0 +1,169 @@
+"""The slot's one work tree: repaired whatever broke it, and never in anybody's way, whenever its slot dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_pool.git import STARTER
+from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace.orphans import end_orphans
+
+Slots = Callable[..., Any]
+Work = Callable[..., Any]
+
+
+def job(task: str, **how: Any) -> WorkspaceJob:
+    return WorkspaceJob(task_id=task, **how)
+
+
+HARMS: dict[str, Callable[[Path, Path], object]] = {
+    "the tree is gone": lambda path, _admin: shutil.rmtree(path),
+    "the pointer is gone": lambda path, _admin: (path / ".git").unlink(),
+    "the pointer leads elsewhere": lambda path, _admin: (path / ".git").write_text("gitdir: /nowhere\n"),
+    "git forgot it": lambda _path, admin: shutil.rmtree(admin),
+    "a broken index": lambda _path, admin: (admin / "index").write_bytes(b"rubbish"),
+    "no index": lambda _path, admin: (admin / "index").unlink(),
+    "an index lock": lambda _path, admin: (admin / "index.lock").touch(),
+    "a lock on HEAD": lambda _path, admin: (admin / "HEAD.lock").touch(),
+    "another repository": lambda _path, admin: (admin / "commondir").write_text("/nowhere\n"),
+    "another place": lambda _path, admin: (admin / "gitdir").write_text("/nowhere/.git\n"),
+    "a broken HEAD": lambda _path, admin: (admin / "HEAD").write_text("rubbish\n"),
+    "no note": lambda path, _admin: path.with_name(f"{path.name}.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+def test_a_broken_worktree_repairs_itself(project: Any, slots: Slots, harm: Callable[[Path, Path], object]) -> None:
+    with slots().open(job("t-1")) as workspace:
+        (workspace.path / "a.txt").write_text("a")
+    harm(workspace.path, project.path / ".git" / "worktrees" / workspace.path.name)
+    with slots().open(job("t-2")) as workspace:
+        assert sorted(path.name for path in workspace.path.iterdir()) == [".git", "README.md"]
+        assert project.git("-C", str(workspace.path), "status", "--porcelain", "-b") == "## pool/t-2"
+        (workspace.path / "b.txt").write_text("b")
+        assert workspace.save("Work").paths == ("b.txt",)
+    assert len(project.git("worktree", "list").splitlines()) == 2
+
+
+def test_a_workspace_that_became_a_link_to_the_users_checkout_is_not_followed(project: Any, slots: Slots) -> None:
+    with slots().open(job("t-1")) as workspace:
+        path = workspace.path
+    project.write("precious.txt", "not committed")
+    shutil.rmtree(path)
+    path.symlink_to(project.path)
+    with slots().open(job("t-2")) as workspace:
+        assert not workspace.path.is_symlink()
+    assert (project.path / "precious.txt").read_text() == "not committed"
+
+
+LAST_CALL = 45
+"""More git commands than one task needs, so that the last ones do not die at all."""
+
+
+@pytest.mark.parametrize("isolation", ["worktree", "clone"])
+@pytest.mark.parametrize("tree", ["warm", "new"])
+def test_wherever_a_slot_dies_its_work_is_there_for_whoever_comes_next(
+    project: Any, slots: Slots, die_at: Any, dies_at_call: Any, isolation: str, tree: str, home: Path
+) -> None:
+    written = home.with_name("written")
+
+    def task(number: int, call: int) -> None:
+        dies_at_call(call, after=bool(call % 2))
+        with slots(0).open(job(f"t-{number}", isolation=isolation)) as workspace:
+            (workspace.path / "work.txt").write_text(f"{number}\n")
+            (workspace.path / "README.md").unlink()
+            written.touch()
+            workspace.save("Work")
+
+    deaths = 0
+    for number, call in enumerate(range(1, LAST_CALL, 4)):
+        if tree == "new":
+            shutil.rmtree(home, ignore_errors=True)
+        written.unlink(missing_ok=True)
+        deaths += die_at(lambda n=number, c=call: task(n, c))
+        with slots(number % 2).open(job(f"t-{number}", isolation=isolation)) as workspace:
+            assert (workspace.path / "work.txt").exists() == written.exists()
+            assert (workspace.path / "README.md").exists() != written.exists()
+            (workspace.path / "more.txt").write_text("more")
+            assert "more.txt" in workspace.save("More").paths
+        assert project.show(f"pool/t-{number}", "more.txt") == "more"
+        assert ("work.txt" in project.files(f"pool/t-{number}")) == written.exists()
+        with slots(0).open(job(f"u-{number}", isolation=isolation)) as workspace:
+            assert sorted(path.name for path in workspace.path.iterdir()) == [".git", "README.md"]
+    assert deaths >= 6
+    assert project.git("status", "--porcelain") == ""
+    assert project.git("fsck", "--no-dangling", "--no-progress") == ""
+
+
+def test_sixteen_slots_open_their_workspaces_at_once(project: Any, slots: Slots) -> None:
+    errors: list[BaseException] = []
+    together = threading.Barrier(16)
+
+    def run(number: int) -> None:
+        try:
+            together.wait()
+            with slots(number).open(job(f"t-{number}")) as workspace:
+                (workspace.path / "a.txt").write_text(f"{number}")
+                together.wait()
+                assert workspace.save("Work").commits == 1
+        except BaseException as error:  # noqa: BLE001 - reported below
+            errors.append(error)
+            together.abort()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(100)
+    assert errors == []
+    assert len(project.git("worktree", "list").splitlines()) == 17
+    assert {project.show(f"pool/t-{number}", "a.txt") for number in range(16)} == {str(n) for n in range(16)}
+
+
+@pytest.mark.slow
+def test_ten_thousand_files_go_in_and_come_back(project: Any, slots: Slots) -> None:
+    for number in range(10_000):
+        project.write(f"d{number % 100}/f{number}.txt", f"{number}\n")
+    project.commit()
+    slot = slots()
+    with slot.open(job("t-1")) as workspace:
+        for number in range(0, 10_000, 100):
+            (workspace.path / f"d{number % 100}" / f"f{number}.txt").write_text("changed\n")
+        facts = workspace.save("Work")
+        assert (facts.files, len(facts.paths)) == (100, 100)
+    with slot.open(job("t-2")) as workspace:
+        assert project.git("-C", str(workspace.path), "status", "--porcelain") == ""
+        shutil.rmtree(workspace.path / "d1")
+        facts = workspace.save("Work")
+        assert (facts.files, facts.deletions) == (100, 100)
+
+
+def test_a_git_process_that_outlived_its_slot_is_ended_before_the_repair(tmp_path: Path) -> None:
+    program = "import subprocess, sys, os\nprint(subprocess.Popen(['sleep', '100'], stdout=-3).pid, flush=True)"
+    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(tmp_path), STARTER: "1"}
+    started = subprocess.run([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, check=True)
+    pid = int(started.stdout)
+    assert end_orphans(tmp_path / "elsewhere") == 0
+    assert end_orphans(tmp_path) == 1
+    assert end_orphans(tmp_path) == 0
+    status = Path(f"/proc/{pid}/stat")
+    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_git_process_of_a_living_program_is_left_alone(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(tmp_path), STARTER: str(os.getpid())}
+    with subprocess.Popen(["sleep", "100"], env=env) as process:
+        try:
+            assert end_orphans(tmp_path) == 0
+            assert process.poll() is None
+        finally:
+            process.kill()
