@@ -74,6 +74,11 @@ class ErrorCode(StrEnum):
     DRAINED = "drained"
     WORKSPACE = "workspace"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    """A step or a branch that was not wanted any more, or whose condition did not hold; nothing was done."""
+    GATE_FAILED = "gate_failed"
+    OUTPUT_MISSING = "output_missing"
+    """The answer lacks a value that later steps were promised."""
     EXECUTION = "execution"
     """The CLI said that it failed, and gave no reason that we know."""
 
@@ -227,6 +232,14 @@ class Task(Record):
     """The latest sign of life of the run, one clean line."""
     event_id: str = ""
     """Id of the task's last event: what is behind a wait's cursor has happened since."""
+    started_ms: int | None = None
+    """When its current or last run was started."""
+    parent: str | None = None
+    """The chain or fan-out that it is a step or a branch of."""
+    step: str = ""
+    """Its name there."""
+    skipped: bool = False
+    """Cancelled because it was not wanted any more, not because somebody asked for it."""
 
     @property
     def waits_for_somebody(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from claude_pool.models.base import Record
+from claude_pool.models.graph import StepNote
 from claude_pool.models.task import BranchFacts, ErrorCode, ParkedFor, TaskError, TaskResult, TaskState
 
 
@@ -56,3 +57,9 @@ class Verdict(Record):
     """Kept with final states and reviews; also the partial result of a run that will continue."""
     branch: BranchFacts | None = None
     breaker: BreakerMove | None = None
+    note: StepNote | None = None
+    """Of a step or a branch: what its failures so far mean for the next run."""
+    vars: dict[str, Any] | None = None
+    """Of a step: the values that later steps look at."""
+    skipped: bool = False
+    """Cancelled because its condition did not hold: the chain goes on."""
