@@ -28,13 +28,15 @@ if TYPE_CHECKING:
 else:
     from collections import namedtuple
 
-    Proc = namedtuple("Proc", ("pid", "start_ticks", "ppid", "sid"))
+    Proc = namedtuple("Proc", ("pid", "start_ticks", "ppid", "sid"))  # noqa: PYI024 - typing's own would import it
 
 LINUX: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _FREEZE_ROUNDS: Final = 100
 """More than any tree needs; a bomb that forks faster than we stop it meets its process limit first."""
+_LOOKS: Final = 5
+"""Second looks for those that came while the table was read."""
 _PAUSE_S: Final = 0.005
 _LIBC: Final = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
@@ -69,10 +71,20 @@ def look_up(pid: int) -> Proc | None:
 
 
 def table() -> dict[int, Proc]:
-    """All living processes by pid; empty where there is no /proc."""
-    if not LINUX:
-        return {}
-    return {proc.pid: proc for pid in numbers() if (proc := look_up(pid))}
+    """All living processes by pid, the youngest first; empty where there is no /proc.
+
+    The youngest are read first, and who came meanwhile right after: a process that walks on by forking and leaving is
+    gone from a list that is read in any other order before its turn has come.
+    """
+    found: dict[int, Proc] = {}
+    seen: set[int] = set()
+    for _ in range(_LOOKS):
+        fresh = sorted(numbers() - seen, reverse=True)
+        if not fresh:
+            break
+        seen.update(fresh)
+        found.update((pid, proc) for pid in fresh if (proc := look_up(pid)))
+    return dict(sorted(found.items(), reverse=True))
 
 
 def numbers() -> set[int]:
