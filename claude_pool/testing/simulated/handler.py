@@ -157,21 +157,27 @@ class Handler(BaseHTTPRequestHandler):
     # -- the one that matters
 
     def _messages(self, body: Json, data: bytes) -> None:
-        number, began = self.state.enter(), time.time()
+        number = self.state.enter()
         prompt, step = last_prompt(messages_of(body))
-        record = {"n": number, "t": round(began, 3), **self._description(body, data, prompt, step)}
+        record = {"n": number, "t": round(time.time(), 3), **self._description(body, data, prompt, step)}
         if self.state.settings.dump:
             (self.state.settings.dump / f"{number:05d}.json").write_bytes(data)
         try:
             self._answer(body, len(data), prompt, step, record)
         except Refusal as refusal:
             record["status"] = refusal.status
+            self._leave(record)
             self._send(refusal.status, failure(refusal.status, refusal.message), refusal.headers)
         except (BrokenPipeError, ConnectionError):
             record["client_gone"] = True
             self.close_connection = True
         finally:
-            record["seconds"] = round(time.time() - began, 3)
+            self._leave(record)
+
+    def _leave(self, record: Json) -> None:
+        """Tell of it, once: before the last byte goes out, so that a client that has its answer finds the record."""
+        if "seconds" not in record:
+            record["seconds"] = round(time.time() - record["t"], 3)
             self.state.leave(record)
 
     def _description(self, body: Json, data: bytes, prompt: str, step: int) -> Json:
@@ -210,6 +216,7 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(whole, turn, faults, record)
             return
         self._wait(sum(wait for _, _, wait in sse_events(whole, turn)))
+        self._leave(record)
         self._send(200, whole, turn.headers)
 
     def _outage(self, model: str, prompt: str, record: Json) -> None:
@@ -256,6 +263,7 @@ class Handler(BaseHTTPRequestHandler):
         for sent, (name, value, wait_s) in enumerate(sse_events(whole, turn)):
             if sent == cut:
                 record["cut_after"] = sent
+                self._leave(record)
                 self.close_connection = True
                 self.connection.shutdown(socket.SHUT_RDWR)
                 return
@@ -266,6 +274,7 @@ class Handler(BaseHTTPRequestHandler):
                 break
             self._wait(wait_s)
             self._event(name, value)
+        self._leave(record)
         self.wfile.write(b"0\r\n\r\n")
         self.wfile.flush()
 
