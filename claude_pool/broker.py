@@ -4,6 +4,9 @@ Duties: make the Celery application that publishers and slots share, publish ids
 tell how many doorbells wait. When Redis does not answer, `ring` raises Unreachable; callers that have already stored
 the task may ignore that, because the housekeeper rings again what was not heard.
 
+Celery is imported when the first application is made, and for a counter that is when its first bell rings: it takes a
+quarter of a second, which somebody who only looks should not have to wait for.
+
 Settings and why: `docs/decisions/0002-celery-settings.md`.
 """
 
@@ -14,18 +17,17 @@ Settings and why: `docs/decisions/0002-celery-settings.md`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Protocol
-
-from celery import Celery
-from kombu.exceptions import OperationalError
-from kombu.serialization import dumps as serialize
-from kombu.utils.json import dumps as to_json
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from claude_pool.errors import Unreachable
 from claude_pool.keys import TASK_NAME, Keys
 from claude_pool.store.base import Doorbell
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 PRIORITIES: Final = 5
 """0 is the most urgent; each has a Redis list of its own."""
@@ -61,6 +63,8 @@ def make_app(pool: str, redis_url: str) -> Celery:
     Late acknowledgement only keeps a slot from holding more than it runs. A message that comes twice is refused by the
     claim, so the visibility timeout is set beyond the longest run and never matters.
     """
+    from celery import Celery  # noqa: PLC0415 - heavy, see above
+
     app = Celery("claude-pool", broker=broker_url(redis_url), set_as_current=False, fixups=())
     app.conf.update(
         accept_content=["json"],
@@ -94,6 +98,8 @@ def make_app(pool: str, redis_url: str) -> Celery:
 
 @contextmanager
 def _as_unreachable(what: str) -> Generator[None]:
+    from kombu.exceptions import OperationalError  # noqa: PLC0415 - heavy, see above
+
     try:
         yield
     except (OperationalError, OSError) as error:
@@ -120,6 +126,9 @@ class CeleryBroker:
 
     def _message(self, channel: Any, bell: Doorbell) -> str:
         """What Celery itself would push. The id of the message is the task's, so that Flower shows ids we know."""
+        from kombu.serialization import dumps as serialize  # noqa: PLC0415 - heavy, see above
+        from kombu.utils.json import dumps as to_json  # noqa: PLC0415 - the same
+
         amqp: Any = self._app.amqp
         task: Any = amqp.as_task_v2(bell.task_id, TASK_NAME, args=(bell.task_id,), kwargs={}, ignore_result=True)
         content_type, encoding, body = serialize(task.body, serializer="json")
@@ -137,3 +146,31 @@ class CeleryBroker:
     def close(self) -> None:
         """Give connections back."""
         self._app.close()
+
+
+class LateBroker:
+    """A broker that is made when it is first needed."""
+
+    def __init__(self, make: Callable[[], Broker]) -> None:
+        self._make = make
+        self._made: Broker | None = None
+        self._lock = Lock()
+
+    def ring(self, bells: Sequence[Doorbell]) -> None:
+        """See `Broker`."""
+        self._broker().ring(bells)
+
+    def waiting(self, queue: str) -> int:
+        """See `Broker`."""
+        return self._broker().waiting(queue)
+
+    def close(self) -> None:
+        """Close it, if it was made."""
+        if self._made is not None:
+            self._made.close()
+
+    def _broker(self) -> Broker:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from claude_pool.broker import Broker, CeleryBroker, make_app
+from claude_pool.broker import Broker, CeleryBroker, LateBroker, make_app
 from claude_pool.config import PoolConfig, load
 from claude_pool.desks.fleet import FleetDesk
 from claude_pool.desks.tasks import TaskDesk
@@ -57,7 +57,7 @@ class Pool(TaskDesk, FleetDesk):
             store.pool.prepare(epoch=None)
             if config.budget_usd is not None:
                 store.pool.set_limit("pool", config.budget_usd)
-            broker = CeleryBroker(make_app(config.name, url))
+            broker = LateBroker(lambda: CeleryBroker(make_app(config.name, url)))
             stack.callback(broker.close)
             pool = cls(config, store, broker, submitter=submitter)
             stack.callback(pool.hub.close)

@@ -26,15 +26,15 @@ import signal
 import socket
 import sys
 
-TYPE_CHECKING = False  # as in proctable
-if TYPE_CHECKING:
-    from typing import Any, Final, NoReturn
-
 if not __package__:  # run as a script in isolated mode: nothing of the distribution is on the path yet
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - see proctable
 
 from workers import proctable
 from workers.proctable import Proc, boottime_s
+
+TYPE_CHECKING = False  # as in proctable
+if TYPE_CHECKING:
+    from typing import Any, Final, NoReturn
 
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGPIPE)
 SETTLE_S: Final = 0.05
@@ -136,7 +136,7 @@ class Guard:
         proctable.become_subreaper()
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, _wake_up)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler the wake-up pipe stays silent
         signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -280,16 +280,11 @@ class Guard:
             self._ask_to_leave(child, tree, now - child.left_at)
 
     def _left_nothing(self, child: Child) -> bool:
-        """The usual end, seen without reading the table of all processes.
-
-        A subreaper without children has no descendants, and nothing that came into being since the start carries the
-        run's mark.
-        """
+        """The usual end, seen without a look at all processes: a subreaper without children has no descendants."""
         if not self._childless or child.doomed_at is not None:
             return False
-        return not (
-            child.mark and any(proctable.carries(pid, child.mark) for pid in proctable.numbers() - child.before)
-        )
+        fresh = proctable.numbers() - child.before if child.mark else ()
+        return not any(proctable.carries(pid, child.mark) for pid in fresh)
 
     def _ask_to_leave(self, child: Child, tree: set[Proc], since_s: float) -> None:
         """The CLI left by itself and others stayed: a moment, then TERM, then KILL."""
@@ -350,10 +345,6 @@ class Guard:
 
     def _other_mark(self, proc: Proc, child: Child) -> bool:
         return any(self._marked(proc, other) for other in self._children.values() if other is not child)
-
-
-def _wake_up(_number: int, _frame: object) -> None:
-    """A handler has to be there, or the wake-up pipe stays silent."""
 
 
 def _kill_group(child: Child) -> None:
