@@ -69,7 +69,8 @@ def _add(app: typer.Typer, verb: str) -> None:
     module = importlib.import_module(f"claude_pool.cli.{file}")
     function = getattr(module, function_name(verb))
     examples = cast("dict[str, str]", module.EXAMPLES)[verb]
-    passing: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True} if verb == "worker" else {}
+    others = verb in {"worker", "mcp"}  # programs of their own, with options of their own
+    passing: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True} if others else {}
     app.command(
         verb,
         rich_help_panel=heading,

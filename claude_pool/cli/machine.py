@@ -49,7 +49,10 @@ def mcp(
 
 
 def _mcp_config(arguments: list[str]) -> Document:
-    return {"mcpServers": {"claude-pool": {"type": "stdio", "command": str(script("claude-pool")), "args": arguments}}}
+    """The time limit is eight hours: it is also what keeps the client from giving up on a long, quiet wait."""
+    command = str(script("claude-pool"))
+    entry = {"type": "stdio", "command": command, "args": arguments, "timeout": 28_800_000}
+    return {"mcpServers": {"claude-pool": entry}}
 
 
 def doctor(*, as_json: Json = False) -> int:
