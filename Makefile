@@ -9,6 +9,8 @@ BIN := .venv/bin
 CODE := claude_pool workers mcp_server tests scripts $(wildcard benchmarks examples)
 ARGS ?=
 TESTS ?= tests
+# Compiled files halve the daily loop; below .venv, so that they also may be where the tree is to be kept free of them.
+COMPILED := PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX="$(CURDIR)/.venv/pycache"
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 # Two processes suit two cores; a whole file stays in one, so that its module's servers are started once.
 WORKERS ?= -n 2 --dist loadfile
@@ -26,7 +28,7 @@ run: setup ## the demonstration: a pool of two slots does real work (ARGS="--sim
 
 test: setup ## everything: static checks, then the whole test suite (TESTS=path, ARGS="-k name")
 	@$(MAKE) --no-print-directory -k -j2 $(SYNC) static
-	@$(BIN)/pytest $(WORKERS) $(TESTS) $(ARGS)
+	@$(COMPILED) $(BIN)/pytest $(WORKERS) $(TESTS) $(ARGS)
 
 check: setup ## the daily loop: format, lint, types, import contracts, unit tests
 	@$(MAKE) --no-print-directory -k -j2 $(SYNC) check-types check-unit check-style check-imports
@@ -39,7 +41,7 @@ bench: setup ## measure; prints ratios within one run
 	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
 
 chaos: setup ## kill, stop and cut things at random for longer than `make test` does
-	@$(BIN)/pytest -m slow tests/chaos $(ARGS)
+	@$(COMPILED) $(BIN)/pytest -m slow tests/chaos $(ARGS)
 
 up: setup ## start a pool on this machine that stays
 	@$(BIN)/claude-pool up --detach $(ARGS)
@@ -58,14 +60,14 @@ clean: ## remove what can be made again
 static: check-types check-style check-imports
 
 check-types:
-	@$(BIN)/python scripts/check_types.py
+	@$(COMPILED) $(BIN)/python scripts/check_types.py
 
 check-unit:
-	@$(BIN)/pytest -q --no-header $(WORKERS) tests/unit $(ARGS)
+	@$(COMPILED) $(BIN)/pytest -q --no-header $(WORKERS) tests/unit $(ARGS)
 
 check-style:
 	@$(BIN)/ruff format --check -q $(CODE) || { echo "format: run make format"; exit 1; }
 	@$(BIN)/ruff check -q $(CODE) && echo "format and lint: ok"
 
 check-imports:
-	@told=$$($(BIN)/lint-imports) && echo "imports: ok" || { echo "$$told"; exit 1; }
+	@told=$$($(COMPILED) $(BIN)/lint-imports) && echo "imports: ok" || { echo "$$told"; exit 1; }
