@@ -343,7 +343,7 @@ def test_what_follows_a_crash_is_the_tasks_choice(
 @pytest.mark.parametrize(("on_lost", "limit"), [("restart", "max_attempts is 1"), ("resume", "max_continuations is 5")])
 def test_after_a_crash_the_limits_hold_as_well(on_lost: str, limit: str) -> None:
     counters = Counters(attempts=1, continuations=5)
-    verdict = decide(broken(exit=ExitFacts(signal=9)), {"on_lost": on_lost}, counters=counters)
+    verdict = decide(broken(exit=ExitFacts(signal=9)), {"on_lost": on_lost, "max_attempts": 1}, counters=counters)
     assert verdict.to is TaskState.FAILED
     assert limit in (verdict.error.message if verdict.error else "")
 
