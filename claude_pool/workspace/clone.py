@@ -58,23 +58,13 @@ class CloneManager(WorktreeManager):
         """Make the clone, or put its git directory in order. Gives warnings."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._excludes.write_text(self._patterns)
-        note, there = self.note, self._is_real_folder(self.path)
-        if note.made and there and self._is_real_folder(self.admin) and (self.admin / "HEAD").is_file():
-            return self.inspect()
-        self.write_note(made=False, prepared="")
-        if not (note.branch and there):
-            self.remove()
-            self.write_note(task="", branch="", since="")
-        self._set_aside(self.admin)
-        plain("init", "--quiet", "--template=", "--initial-branch=unused", "--", str(self.path))
-        self._order()
-        if note.branch and there:  # the run threw the git directory away; its files are there
-            tip = self.bring_in(note.branch) or base
-            self.git.run("symbolic-ref", "HEAD", f"refs/heads/{note.branch}")
-            self.git.run("read-tree", tip)
+        if self.note.made and self._is_real_folder(self.path):
+            return self._mended(base)
+        self.write_note(made=False, task="", branch="", since="", prepared="")
+        self.remove()
+        self._make()
         self.write_note(made=True)
-        lost = "The clone's git directory was gone; what was committed only there is lost, its files are kept."
-        return [lost] if note.made and note.branch else []
+        return []
 
     def remove(self) -> None:
         delete_tree(self.path)
@@ -83,13 +73,31 @@ class CloneManager(WorktreeManager):
 
     def inspect(self) -> list[str]:
         """Put the git directory in order after a run. Says what had to be put."""
-        was = self._source.state / f"{self.path.name}.config"
-        was.write_text(self._configuration())
-        changed = alarming(keys_in(was) or {}, keys_in(self.admin / "config"))
-        was.unlink()
-        found = [name for name in _ENTRANCES if os.path.lexists(self.admin / name)]
+        return self._mended(self.note.since) if self._is_real_folder(self.path) else []
+
+    def _mended(self, base: str) -> list[str]:
+        note = self.note
+        if self._is_real_folder(self.admin) and self._is_real_folder(self.admin / "objects"):
+            was = self.ground.state / "config"
+            was.write_text(self._configuration())
+            changed = alarming(keys_in(was) or {}, keys_in(self.admin / "config"))
+            found = [name for name in _ENTRANCES if os.path.lexists(self.admin / name)]
+            self._order()
+            (self.admin / "refs").mkdir(exist_ok=True)
+            self._mend_head(base)
+            return [f"{name} of the clone was changed by the run; undone." for name in (*found, *changed[:10])]
+        self._set_aside(self.admin)
+        self._make()
+        if not note.branch:
+            return []
+        tip = self.bring_in(note.branch) or base
+        self.git.run("symbolic-ref", "HEAD", f"refs/heads/{note.branch}")
+        self.git.run("read-tree", tip)
+        return ["The clone's git directory was gone; what was committed only there is lost, its files are kept."]
+
+    def _make(self) -> None:
+        plain("init", "--quiet", "--template=", "--initial-branch=unused", "--", str(self.path))
         self._order()
-        return [f"{name} of the clone was changed by the run; undone." for name in (*found, *changed[:10])]
 
     def check_out(self, task: str, branch: str, tip: str) -> None:
         self.bring_in(branch)
@@ -98,6 +106,8 @@ class CloneManager(WorktreeManager):
     def keep(self, branch: str, message: str) -> Kept:
         """Keep what is left in the clone, and bring it into the repository."""
         kept = super().keep(branch, message)
+        if not self._is_real_folder(self.admin):
+            return kept
         for name in (branch, *kept.aside):
             bring_branch(self.ground, self._source, name)
         self._bring_others(branch, kept)

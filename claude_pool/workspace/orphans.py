@@ -2,7 +2,8 @@
 
 Each of our git processes carries its starter's pid in its environment. One that works in the directory that we are
 about to repair, and whose parent is not that starter any more, is an orphan: it is ended and waited for, first
-politely, so that it removes its lock files. Where there is no /proc (macOS) nothing is found, and the repair trusts the locks alone.
+politely, so that it removes its lock files. Where there is no /proc (macOS) nothing is found, and the repair trusts the
+locks alone.
 """
 
 from __future__ import annotations

@@ -96,8 +96,11 @@ class WorktreeManager:
         return self.guarded.enter(self.path.name)
 
     def inspect(self) -> list[str]:
-        """A run ended: undo what it did to what all share, and say so."""
-        return self.guarded.check(self.path.name)
+        """A run ended: undo what it did to what all share, mend what it broke, and say so."""
+        warnings = self.guarded.check(self.path.name)
+        if self._is_real_folder(self.path):
+            self._mend(self.note.since)
+        return warnings
 
     def leave(self) -> list[str]:
         """The watch ends."""
@@ -111,7 +114,7 @@ class WorktreeManager:
         self._excludes.write_text(self._patterns)
         note = self.note
         if note.made and self._is_real_folder(self.path):
-            self._repair(base)
+            self._mend(base)
             return []
         self.write_note(made=False, task="", branch="", since="", prepared="")
         self.remove()
@@ -123,16 +126,19 @@ class WorktreeManager:
     def rescue(self) -> Kept:
         """Keep what a run that died left here, on its branch, and let the branch go."""
         note = self.note
-        self._unlock()
-        self._readable_index()
-        message = f"claude-pool: work of {note.task} as its run left it"
-        kept = self.keep(note.branch, message)
+        kept = self.keep(note.branch, f"claude-pool: work of {note.task} as its run left it")
         self.let_go()
         return kept
 
     def keep(self, branch: str, message: str) -> Kept:
         """Commit what is left in the tree on a branch."""
-        return keep(self.ground, self.git, branch, message, since=self.note.since, quarantine=self.quarantine)
+        since = self.note.since
+        if not self._is_real_folder(self.path):
+            gone = f"The run deleted its whole workspace; what it committed is on {branch}."
+            return Kept(self.ground.tip(branch) or since, warnings=[gone])
+        self._unlock()
+        self._readable_index(since)
+        return keep(self.ground, self.git, branch, message, since=since, quarantine=self.quarantine)
 
     def _add(self, base: str) -> None:
         try:
@@ -142,15 +148,13 @@ class WorktreeManager:
         if not (self.admin / "HEAD").is_file():
             raise WorkspaceError(f"git keeps the worktree {self.path} under a name that is not ours.")
 
-    def _repair(self, base: str) -> None:
-        """Bring git's two pointers between tree and repository in order, or make git's part anew around the files."""
-        if not self._is_real_folder(self.admin) or not (self.admin / "HEAD").is_file():
-            self._adopt(base)
-        head = self.admin / "HEAD"
-        if head.is_symlink() or not _HEAD.fullmatch(head.read_text(errors="replace")):
-            delete_tree(head)
-            branch = self.note.branch
-            head.write_text(f"ref: refs/heads/{branch}\n" if branch else f"{base}\n")
+    def _mend(self, base: str) -> None:
+        """Bring git's pointers between tree and repository in order; if git forgot the tree, tell it again."""
+        forgotten = not self._is_real_folder(self.admin)
+        if forgotten:
+            delete_tree(self.admin)
+            self.admin.mkdir(parents=True)
+        self._mend_head(base)
         for name, text in (("gitdir", f"{self.path / '.git'}\n"), ("commondir", "../..\n")):
             if (file := self.admin / name).is_symlink() or not file.is_file() or file.read_text() != text:
                 delete_tree(file)
@@ -160,33 +164,23 @@ class WorktreeManager:
         if pointer.is_symlink() or not pointer.is_file() or pointer.read_text(errors="replace") != wanted:
             self._set_aside(pointer)
             pointer.write_text(wanted)
+        if forgotten:
+            self.git.run("read-tree", "HEAD")
+
+    def _mend_head(self, base: str) -> None:
+        """See to it that the tree is on something: as it is, else on the branch whose work is in it, else the base."""
+        head, note = self.admin / "HEAD", self.note
+        if not head.is_symlink() and head.is_file() and _HEAD.fullmatch(head.read_text(errors="replace")):
+            return
+        delete_tree(head)
+        on_branch = note.branch and self.ground.tip(note.branch) is not None
+        head.write_text(f"ref: refs/heads/{note.branch}\n" if on_branch else f"{note.since or base}\n")
 
     def _set_aside(self, entry: Path) -> None:
         """Move something out of the tree that has no business there, but may hold somebody's commits."""
         if os.path.lexists(entry):
             self.quarantine.mkdir(parents=True, exist_ok=True, mode=0o700)
             shutil.move(entry, self.quarantine / f"{entry.name.strip('.')}.{len(list(self.quarantine.iterdir()))}")
-
-    def _adopt(self, base: str) -> None:
-        """Git forgot the tree, its files are there: make git's part again, and put the files back into it."""
-        note, aside, pointer = (
-            self.note,
-            *(self.path.with_name(f"{self.path.name}.{word}") for word in ("aside", "pointer")),
-        )
-        delete_tree(self.admin)
-        self._set_aside(self.path / ".git")
-        self.path.rename(aside)
-        try:
-            self._add(note.since or base)
-            (self.path / ".git").rename(pointer)
-        finally:
-            delete_tree(self.path)
-            aside.rename(self.path)
-        pointer.rename(self.path / ".git")
-        tip = self.ground.tip(note.branch) if note.branch else None
-        if tip:
-            self.git.run("symbolic-ref", "HEAD", f"refs/heads/{note.branch}")
-        self.git.run("read-tree", tip or note.since or base)
 
     def remove(self) -> None:
         """Take the tree and git's record of it away."""
@@ -236,12 +230,13 @@ class WorktreeManager:
         for lock in locks:
             lock.unlink(missing_ok=True)
 
-    def _readable_index(self) -> None:
+    def _readable_index(self, since: str) -> None:
         try:
             self.git.run("ls-files", "--stage", "-z")
         except GitFailed:
             (self.admin / "index").unlink(missing_ok=True)
-            self.git.run("read-tree", "HEAD")
+            on = self.git.run("rev-parse", "--verify", "--quiet", "HEAD^{commit}", ok=(0, 1, 128)).text
+            self.git.run("read-tree", on or since)
 
     @staticmethod
     def _is_real_folder(path: Path) -> bool:

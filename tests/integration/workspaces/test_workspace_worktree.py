@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from claude_pool.git import STARTER
 from claude_pool.models.workspace import WorkspaceJob
-from claude_pool.workspace.orphans import end_orphans
 
 Slots = Callable[..., Any]
 Work = Callable[..., Any]
@@ -42,7 +37,9 @@ HARMS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
-def test_a_broken_worktree_repairs_itself(project: Any, slots: Slots, harm: Callable[[Path, Path], object]) -> None:
+def test_a_worktree_that_broke_between_two_runs_repairs_itself(
+    project: Any, slots: Slots, harm: Callable[[Path, Path], object]
+) -> None:
     with slots().open(job("t-1")) as workspace:
         (workspace.path / "a.txt").write_text("a")
     harm(workspace.path, project.path / ".git" / "worktrees" / workspace.path.name)
@@ -52,6 +49,35 @@ def test_a_broken_worktree_repairs_itself(project: Any, slots: Slots, harm: Call
         (workspace.path / "b.txt").write_text("b")
         assert workspace.save("Work").paths == ("b.txt",)
     assert len(project.git("worktree", "list").splitlines()) == 2
+
+
+@pytest.mark.parametrize("harm", list(HARMS.values())[1:-1], ids=list(HARMS)[1:-1])
+def test_a_worktree_that_its_run_broke_gives_its_files_all_the_same(
+    project: Any, slots: Slots, harm: Callable[[Path, Path], object]
+) -> None:
+    with slots().open(job("t-1")) as workspace:
+        (workspace.path / "committed.txt").write_text("a")
+        project.git("-C", str(workspace.path), "add", "-A")
+        project.git("-C", str(workspace.path), "commit", "-qm", "By the run")
+        (workspace.path / "left.txt").write_text("a")
+        (workspace.path / "README.md").unlink()
+        harm(workspace.path, project.path / ".git" / "worktrees" / workspace.path.name)
+        facts = workspace.save("Left")
+    assert (facts.commits, facts.paths) == (2, ("README.md", "committed.txt", "left.txt"))
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_a_run_that_deleted_its_whole_workspace_keeps_its_commits(project: Any, slots: Slots) -> None:
+    with slots().open(job("t-1")) as workspace:
+        (workspace.path / "committed.txt").write_text("a")
+        project.git("-C", str(workspace.path), "add", "-A")
+        project.git("-C", str(workspace.path), "commit", "-qm", "By the run")
+        shutil.rmtree(workspace.path)
+        facts = workspace.save("Nothing")
+    assert (facts.commits, facts.paths) == (1, ("committed.txt",))
+    assert "deleted its whole workspace" in facts.warnings[0]
+    with slots().open(job("t-2")) as workspace:
+        assert (workspace.path / "README.md").exists()
 
 
 def test_a_workspace_that_became_a_link_to_the_users_checkout_is_not_followed(project: Any, slots: Slots) -> None:
@@ -145,25 +171,3 @@ def test_ten_thousand_files_go_in_and_come_back(project: Any, slots: Slots) -> N
         shutil.rmtree(workspace.path / "d1")
         facts = workspace.save("Work")
         assert (facts.files, facts.deletions) == (100, 100)
-
-
-def test_a_git_process_that_outlived_its_slot_is_ended_before_the_repair(tmp_path: Path) -> None:
-    program = "import subprocess, sys, os\nprint(subprocess.Popen(['sleep', '100'], stdout=-3).pid, flush=True)"
-    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(tmp_path), STARTER: "1"}
-    started = subprocess.run([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, check=True)
-    pid = int(started.stdout)
-    assert end_orphans(tmp_path / "elsewhere") == 0
-    assert end_orphans(tmp_path) == 1
-    assert end_orphans(tmp_path) == 0
-    status = Path(f"/proc/{pid}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def test_a_git_process_of_a_living_program_is_left_alone(tmp_path: Path) -> None:
-    env = {"PATH": os.environ["PATH"], "GIT_DIR": str(tmp_path), STARTER: str(os.getpid())}
-    with subprocess.Popen(["sleep", "100"], env=env) as process:
-        try:
-            assert end_orphans(tmp_path) == 0
-            assert process.poll() is None
-        finally:
-            process.kill()
