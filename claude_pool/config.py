@@ -84,6 +84,16 @@ class PoolConfig(BaseSettings):
     clean_ignored: bool = Field(default=False, description="remove ignored files between tasks as well")
     branch_days: Seconds = Field(default=14, description="days that branches of finished work are kept")
 
+    review_approvers: Literal["anyone", "person"] = Field(
+        default="anyone", description="who may approve; person: not over MCP, and reject neither"
+    )
+    review_expires_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = Field(
+        default=None, description="a review that nobody decides for so long fails its task"
+    )
+    review_remind_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = Field(
+        default=86_400, description="pause between two reminder events of a review that waits"
+    )
+
     budget_usd: Annotated[float, Field(ge=0, le=1e9)] | None = Field(
         default=None, description="most the pool may spend"
     )

@@ -139,6 +139,13 @@ class TaskOptions(Record):
     max_infra_retries: Annotated[int, Field(ge=0, le=1000)] = Field(default=10, description="limit on free repeats")
     max_crashes: Annotated[int, Field(ge=1, le=100)] = Field(default=3, description="crashes until dead letter")
     priority: Annotated[int, Field(ge=0, le=4)] = Field(default=2, description="0 is the most urgent, 4 the least")
+    review: bool = Field(default=False, description="a success waits for somebody to approve or reject it")
+    max_rejections: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="rejections until the task fails; each before that is one more run"
+    )
+    review_expires_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = Field(
+        default=None, description="a review that nobody decides for so long fails the task"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -40,6 +40,8 @@ class ParkedFor(StrEnum):
     BREAKER = "breaker"
     QUESTION = "question"
     HOLD = "hold"
+    SESSION = "session"
+    """Another run works in the conversation that it is to continue."""
     START_TIME = "start_time"
 
 
@@ -79,6 +81,11 @@ class ErrorCode(StrEnum):
     GATE_FAILED = "gate_failed"
     OUTPUT_MISSING = "output_missing"
     """The answer lacks a value that later steps were promised."""
+    REJECTED = "rejected"
+    """Reviewers rejected it as often as the task allows."""
+    REVIEW_EXPIRED = "review_expired"
+    SESSION_GONE = "session_gone"
+    """The conversation that was to be continued can't be had any more."""
     EXECUTION = "execution"
     """The CLI said that it failed, and gave no reason that we know."""
 
@@ -129,6 +136,10 @@ class RunRecord(Record):
     """`completed`, or an `ErrorCode`, or `released`."""
     then: str = ""
     """What was decided: the state the task went to, with its reason."""
+    output: str = ""
+    """What it answered, of a run that a reviewer rejected; the task's result has the others'."""
+    feedback: str = ""
+    """What the reviewer said who rejected it."""
 
 
 class BranchFacts(Record):
@@ -146,6 +157,17 @@ class BranchFacts(Record):
     """Changed paths, the first 200."""
     warnings: tuple[str, ...] = ()
     """What the run did to the repository that was undone, say a planted hook."""
+
+
+class MergeOutlook(Record):
+    """What merging the task's branch into its target would do, as the slot saw it when the run ended."""
+
+    into: str
+    into_tip: str
+    state: Literal["clean", "conflicts", "nothing_to_merge", "unknown"]
+    conflicts: tuple[str, ...] = ()
+    """Files that can't be merged by themselves, the first 100."""
+    message: str = ""
 
 
 class TaskResult(Record):
@@ -178,6 +200,8 @@ class TaskResult(Record):
     mcp_failed: tuple[str, ...] = ()
     exit: ExitFacts = ExitFacts()
     branch: BranchFacts | None = None
+    outlook: MergeOutlook | None = None
+    """Of a task that waits for its review."""
     workspace: str | None = None
     log_path: str | None = None
     """The whole event log, on the node that ran it."""
@@ -198,6 +222,7 @@ class Counters(Record):
     continuations: int = 0
     infra_retries: int = 0
     crashes: int = 0
+    rejections: int = 0
 
 
 class Task(Record):
@@ -259,3 +284,5 @@ class TaskDetail(Record):
     prompt: str
     runs: tuple[RunRecord, ...] = ()
     result: TaskResult | None = None
+    feedback: tuple[str, ...] = ()
+    """What reviewers said who rejected it, oldest first."""
