@@ -136,7 +136,7 @@ class Guard:
         proctable.become_subreaper()
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler the wake-up pipe stays silent
+        signal.signal(signal.SIGCHLD, _wake_up)
         signal.set_wakeup_fd(self._wakes, warn_on_full_buffer=False)
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -283,8 +283,7 @@ class Guard:
         """The usual end, seen without a look at all processes: a subreaper without children has no descendants."""
         if not self._childless or child.doomed_at is not None:
             return False
-        fresh = proctable.numbers() - child.before if child.mark else ()
-        return not any(proctable.carries(pid, child.mark) for pid in fresh)
+        return not any(proctable.carries(pid, child.mark) for pid in proctable.numbers() - child.before)
 
     def _ask_to_leave(self, child: Child, tree: set[Proc], since_s: float) -> None:
         """The CLI left by itself and others stayed: a moment, then TERM, then KILL."""
@@ -332,19 +331,23 @@ class Guard:
                 continue
             orphan = proc.ppid == me and proc.pid not in others
             mine = proc[:2] == (child.pid, child.start_ticks) or proc[:2] in child.seen
-            if mine or self._marked(proc, child) or (orphan and oldest and not self._other_mark(proc, child)):
+            if (
+                mine
+                or proctable.carries(proc.pid, child.mark)
+                or (orphan and oldest and not self._other_mark(proc, child))
+            ):
                 roots.add(proc)
         tree = roots | proctable.descendants(procs, [proc.pid for proc in roots])
         tree = {proc for proc in tree if proc.pid not in theirs}
         child.remember(tree)
         return tree
 
-    @staticmethod
-    def _marked(proc: Proc, child: Child) -> bool:
-        return bool(child.mark) and proctable.carries(proc.pid, child.mark)
-
     def _other_mark(self, proc: Proc, child: Child) -> bool:
-        return any(self._marked(proc, other) for other in self._children.values() if other is not child)
+        return any(proctable.carries(proc.pid, other.mark) for other in self._children.values() if other is not child)
+
+
+def _wake_up(*_: object) -> None:
+    """A handler has to be there, or the wake-up pipe stays silent."""
 
 
 def _kill_group(child: Child) -> None:

@@ -125,8 +125,8 @@ def environment(pid: int) -> bytes:
 
 
 def carries(pid: int, mark: bytes) -> bool:
-    """Whether `name=value` is in the environment that the process was started with."""
-    return b"\0" + mark + b"\0" in environment(pid)
+    """Whether `name=value` is in the environment that the process was started with; nobody carries an empty mark."""
+    return bool(mark) and b"\0" + mark + b"\0" in environment(pid)
 
 
 def send(proc: Proc, number: int) -> bool:
