@@ -37,9 +37,11 @@ class WorkspaceJob(Record):
     reads_only: bool = False
     """With isolation `none`: the run can't change files, so that others that can't may share the directory."""
     fresh: bool = False
-    """Start again from the base; what the branch holds by now is kept under another name."""
+    """Start again from the base; what the task's own branch holds by now is kept under another name."""
     continues: bool = False
-    """The branch must be there already, for an earlier run left work on it."""
+    """Go on where an earlier run of the task stopped; overrules `fresh`."""
+    expects: Oid | None = None
+    """The commit that an earlier run or step left on the branch: without it here the workspace is refused."""
 
     @property
     def branch_name(self) -> str:

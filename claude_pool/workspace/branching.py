@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from claude_pool.errors import WorkspaceBusy, WorkspaceError
-from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.models.workspace import PREFIX, WorkspaceJob
 from claude_pool.workspace.clone import MARK, CloneManager
 from claude_pool.workspace.ground import BASES, Ground, digest
 from claude_pool.workspace.hygiene import Guarded
@@ -39,16 +39,17 @@ def begin(ground: Ground, job: WorkspaceJob, *, target: str | None, own: Path | 
     branch = job.branch_name
     warnings = _free(ground, branch, own)
     tip = ground.tip(branch)
-    if tip is not None and job.fresh:
-        warnings.append(f"The run starts afresh; earlier work is on {beside(ground, branch, tip)}.")
-        ground.delete(f"refs/heads/{branch}", tip)
-        _forget_base(ground, branch)
+    if job.expects is not None and not _has(ground, tip, job.expects):
+        hint = "It may be on another node: share a git remote, or bring it here as a bundle."
+        where = ground.top or ground.common
+        raise WorkspaceError(
+            f"{branch} is to be continued from {job.expects[:12]}, which is not in {where}.", hint=hint
+        )
+    if tip is not None and job.fresh and not job.continues and branch == f"{PREFIX}{job.task_id}":
+        warnings += _put_aside(ground, branch, tip)
         tip = None
     if tip is not None:
         return Begun(tip, ground.base_of(branch, tip) or tip, new=False, warnings=warnings)
-    if job.continues:
-        hint = "It may be on another node: share a git remote, or bring it here as a bundle."
-        raise WorkspaceError(f"{branch} is to be continued, but is not in {ground.top or ground.common}.", hint=hint)
     start = ground.start(job.base_ref, target)
     _forget_base(ground, branch)
     ground.move(f"{BASES}{branch}", start, None, "claude-pool: base")
@@ -60,6 +61,18 @@ def drop(ground: Ground, branch: str, tip: str) -> None:
     """Delete a branch and our note of its base. Raises Conflict when the branch is not at `tip` any more."""
     ground.delete(f"refs/heads/{branch}", tip)
     _forget_base(ground, branch)
+
+
+def _has(ground: Ground, tip: str | None, commit: str) -> bool:
+    return tip is not None and ground.find(commit) is not None and ground.is_ancestor(commit, tip)
+
+
+def _put_aside(ground: Ground, branch: str, tip: str) -> list[str]:
+    """Free the branch's name; what is on it, if anything, gets another."""
+    empty = ground.find(f"{BASES}{branch}") == tip
+    kept = [] if empty else [f"The run starts afresh; earlier work is on {beside(ground, branch, tip)}."]
+    drop(ground, branch, tip)
+    return kept
 
 
 def _forget_base(ground: Ground, branch: str) -> None:

@@ -102,9 +102,24 @@ def test_steps_of_a_chain_share_a_branch(project: Any, work: Work) -> None:
     assert project.git("branch", "--list", "pool/t-*") == ""
 
 
-def test_a_branch_that_is_to_be_continued_and_is_not_there_is_refused(slots: Slots) -> None:
+def test_a_branch_that_lacks_what_is_to_be_continued_is_refused(project: Any, slots: Slots, work: Work) -> None:
     with pytest.raises(WorkspaceError, match="pool/t-1 is to be continued"):
-        slots().open(job("t-1", continues=True))
+        slots().open(job("t-1", expects="1" * 40))
+    tip = work(0, "t-1", {"a.txt": "a\n"}).tip
+    with slots().open(job("t-1", expects=tip, fresh=True, continues=True)) as workspace:
+        assert (workspace.path / "a.txt").exists()
+    with pytest.raises(WorkspaceError, match="which is not in"):
+        slots().open(job("t-1", expects=project.git("commit-tree", "-m", "x", "HEAD^{tree}")))
+
+
+def test_a_run_that_continues_after_one_that_changed_nothing_starts_from_the_base(project: Any, work: Work) -> None:
+    assert work(0, "t-1", {}) is None
+    assert work(0, "t-1", {"a.txt": "a\n"}, continues=True).base == project.tip()
+
+
+def test_a_fresh_step_of_a_chain_does_not_throw_the_chains_work_away(work: Work) -> None:
+    work(0, "t-1", {"a.txt": "a\n"}, branch="pool/c-1")
+    assert work(0, "t-2", {"b.txt": "b\n"}, branch="pool/c-1", fresh=True).commits == 2
 
 
 def test_a_fresh_start_keeps_the_earlier_work_under_another_name(project: Any, work: Work) -> None:
