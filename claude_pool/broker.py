@@ -99,10 +99,14 @@ def make_app(pool: str, redis_url: str) -> Celery:
 @contextmanager
 def _as_unreachable(what: str) -> Generator[None]:
     from kombu.exceptions import OperationalError  # noqa: PLC0415 - heavy, see above
+    from kombu.transport.redis import Transport  # noqa: PLC0415 - the same
 
+    # Kombu translates what fails while it connects; of a connection that breaks, or a server that is full, it lets
+    # the library's own errors through. It counts KeyError among them, which would hide mistakes of ours.
+    raw = {*Transport.connection_errors, *Transport.channel_errors} - {KeyError}
     try:
         yield
-    except (OperationalError, OSError) as error:
+    except (OperationalError, OSError, *raw) as error:
         raise Unreachable(f"The pool's broker can't be reached to {what}: {error}.") from error
 
 
