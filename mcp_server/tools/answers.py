@@ -27,7 +27,10 @@ _TYPES: Final[dict[type, str]] = {
 def gives(_optional: dict[str, type] | None = None, /, **fields: type) -> Schema:
     """The schema of a document: fields that are always there, and some that may be there or null; others may come."""
     properties: Schema = {name: {"type": _TYPES[kind]} for name, kind in fields.items()}
-    properties |= {name: {"type": [_TYPES[kind], "null"]} for name, kind in (_optional or {}).items()}
+    # not `"type": [.., "null"]`, which some clients can't read
+    properties |= {
+        name: {"anyOf": [{"type": _TYPES[kind]}, {"type": "null"}]} for name, kind in (_optional or {}).items()
+    }
     return {"type": "object", "properties": properties, "required": list(fields)}
 
 
