@@ -29,6 +29,7 @@ from claude_pool.models.pool import NodeIdentity
 from claude_pool.store import Store, open_store
 from workers import proctable
 from workers.journal import Journal
+from workers.slot_process import Ground
 from workers.supervisor import Supervisor, bury
 from workers.sweep import sweep
 
@@ -80,15 +81,16 @@ def run_node(config: PoolConfig, *, idle_exit: bool = False, accept_reset: bool 
     with _alone(config) as lock, _redis(config) as (url, revive):
         store = open_store(url, config)
         try:
-            _know(config, store, accept_reset=accept_reset)
+            epoch = _know(config, store, accept_reset=accept_reset)
             if killed := sweep(config.name, config.node):
                 _log.warning("killed %d processes that an earlier node left", len(killed))
             Journal(config.node_dir / "journal").deliver(store.tasks.finish)
             _bury_the_dead(config, store)
             idle = _Idleness(config, store) if idle_exit else _never
             _log.info("pool %s, node %s: %d slots", config.name, config.node, config.slots)
-            identity, env = _identity(config), dict(os.environ)
-            Supervisor(config, url, identity, node_env=env, may_leave=idle, revive=revive, own_fds=[lock]).supervise()
+            ground = Ground(config, url, epoch, dict(os.environ))
+            supervisor = Supervisor(ground, _identity(config), may_leave=idle, revive=revive, own_fds=[lock])
+            supervisor.supervise()
         finally:
             store.close()
 
@@ -137,8 +139,8 @@ def _alone(config: PoolConfig) -> Generator[int]:
         yield lock.fileno()
 
 
-def _know(config: PoolConfig, store: Store, *, accept_reset: bool) -> None:
-    """Check that the store is the one this node worked on before, and remember it."""
+def _know(config: PoolConfig, store: Store, *, accept_reset: bool) -> str:
+    """Check that the store is the one this node worked on before, and remember it: its epoch."""
     memory = config.node_dir / "epoch"
     known = memory.read_text().strip() if memory.exists() and not accept_reset else None
     try:
@@ -148,6 +150,7 @@ def _know(config: PoolConfig, store: Store, *, accept_reset: bool) -> None:
             error.message, hint="Restore the store, or start the node with --accept-reset to work on with this one."
         ) from None
     _replace(memory, epoch + "\n")
+    return epoch
 
 
 def _replace(path: Path, text: str) -> None:

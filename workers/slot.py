@@ -18,7 +18,7 @@ from claude_pool.ids import new_run_id
 from claude_pool.models.run import StopCause
 from claude_pool.models.task import Task, TaskState
 from claude_pool.models.verdict import Verdict
-from claude_pool.store.base import Claim, Doorbell
+from claude_pool.store.base import Claim, Doorbell, RefusedClaim
 from workers.guarded import boottime_s
 from workers.journal import Entry
 from workers.runner import Controls
@@ -75,7 +75,8 @@ class Slot:
             return None
         if isinstance(answer, Claim):
             return answer
-        _log.debug("%s: claim refused: %s", task_id, answer)
+        level = logging.ERROR if answer is RefusedClaim.STORE_RESET else logging.DEBUG
+        _log.log(level, "%s: claim refused: %s", task_id, answer)
         return None
 
     def _release(self, claim: Claim) -> Task | None:

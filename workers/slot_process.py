@@ -56,19 +56,29 @@ class SlotExit(IntEnum):
 
 
 @dataclass(frozen=True)
-class Birth:
-    """What the supervisor gives a new slot."""
+class Ground:
+    """What every process of a node stands on."""
 
     config: PoolConfig
     redis_url: str
+    epoch: str
+    """The store's, as the node knows it: in a store that was reset nothing is claimed."""
+    env: Mapping[str, str]
+    """The node's own environment."""
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What the supervisor gives a new slot."""
+
+    ground: Ground
     number: int
-    node_env: Mapping[str, str]
     lifeline: int
     """The reading end of a pipe; end of file means that the supervisor is gone."""
 
     def identity(self) -> SlotIdentity:
         """A new incarnation of the slot."""
-        node = self.config.node
+        node = self.ground.config.node
         return SlotIdentity(slot_id=slot_id(self.number, node), node=node, number=self.number,
                             incarnation=new_run_id(), pid=os.getpid())  # fmt: skip
 
@@ -114,14 +124,16 @@ class _Seat:
 
     def __init__(self, birth: Birth, told: _Told, stack: ExitStack) -> None:
         self._told = told
-        self._config = config = birth.config
+        ground = birth.ground
+        self._config = config = ground.config
         self._identity = identity = birth.identity()
         self._lifeline = birth.lifeline
-        self._store = store = open_store(birth.redis_url, config)
+        self._store = store = open_store(ground.redis_url, config)
         stack.callback(store.close)
+        store.pool.prepare(epoch=ground.epoch)
         store.slots.register_slot(identity, lease_ms=config.lease_ms)
         stack.callback(_leave, store, identity)
-        app = make_app(config.name, birth.redis_url)
+        app = make_app(config.name, ground.redis_url)
         broker = CeleryBroker(app)
         stack.callback(broker.close)
         place = Place.of(config, birth.number)
@@ -135,7 +147,7 @@ class _Seat:
             Tools(config=config, store=store, broker=broker, identity=identity, place=place, guard=guard,
                   heart=self._heart, journal=Journal(config.node_dir / "journal"),
                   workspaces=Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id),
-                  binary=_found(config), node_env=birth.node_env)
+                  binary=_found(config), node_env=ground.env)
         )  # fmt: skip
         self._canary = _Canary(self._sing, self._deaf)
         queues = [queue_of_slot(identity.slot_id), queue_of_node(config.node), QUEUE]

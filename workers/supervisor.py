@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import Final, NoReturn
 
@@ -29,7 +29,7 @@ from workers import signals
 from workers.housekeeper import Housekeeper
 from workers.journal import Journal
 from workers.retention import EVERY_S, clear_old
-from workers.slot_process import Birth, live
+from workers.slot_process import Birth, Ground, live
 from workers.staff import Staff
 from workers.sweep import sweep
 
@@ -51,15 +51,15 @@ class Supervisor:
     """The node. `supervise` blocks until every slot has left."""
 
     def __init__(
-        self, config: PoolConfig, redis_url: str, identity: NodeIdentity, *, node_env: Mapping[str, str],
-        may_leave: Callable[[], bool], revive: Callable[[], None], own_fds: Collection[int] = (),
+        self, ground: Ground, identity: NodeIdentity, *, may_leave: Callable[[], bool], revive: Callable[[], None],
+        own_fds: Collection[int] = (),
     ) -> None:  # fmt: skip
         """`revive` brings the private server back; `own_fds`, locks that say that we live, are closed in children."""
         self._revive = revive
-        self._config = config
+        self._config = ground.config
         self._identity = identity
-        self._store: Store = open_store(redis_url, config)
-        self._children = Children(config, redis_url, self._store, node_env, own_fds)
+        self._store: Store = open_store(ground.redis_url, ground.config)
+        self._children = Children(ground, self._store, own_fds)
         self._staff = Staff(self._children, now=time.monotonic)
         self._may_leave = may_leave
         self._phase = Phase.RUN
@@ -199,25 +199,17 @@ def bury(config: PoolConfig, store: Store, slot: str, pid: int) -> None:
 class Children:
     """The processes of the node: slots and the housekeeper, forked from this one."""
 
-    def __init__(
-        self,
-        config: PoolConfig,
-        redis_url: str,
-        store: Store,
-        node_env: Mapping[str, str],
-        own_fds: Collection[int],
-    ) -> None:
-        self._config = config
-        self._url = redis_url
+    def __init__(self, ground: Ground, store: Store, own_fds: Collection[int]) -> None:
+        self._ground = ground
+        self._config = ground.config
         self._store = store
-        self._env = node_env
         self._own_fds = own_fds
         self._lifeline, self._held = os.pipe()
         self._housekeeper: int | None = None
 
     def fork_slot(self, number: int) -> int:
         """A new slot; see `Processes`."""
-        birth = Birth(self._config, self._url, number, self._env, self._lifeline)
+        birth = Birth(self._ground, number, self._lifeline)
         return self._fork(lambda: live(birth))
 
     def signal(self, pid: int, number: int) -> None:
@@ -261,8 +253,9 @@ class Children:
         os.close(self._lifeline)
 
     def _keep_house(self) -> int:
-        store = open_store(self._url, self._config)
-        broker = CeleryBroker(make_app(self._config.name, self._url))
+        store = open_store(self._ground.redis_url, self._config)
+        store.pool.prepare(epoch=self._ground.epoch)
+        broker = CeleryBroker(make_app(self._config.name, self._ground.redis_url))
         keeper = Housekeeper(self._config, store, broker, lifeline=self._lifeline)
 
         signals.answer({signals.LEAVE: keeper.stop})
