@@ -331,11 +331,8 @@ class Guard:
                 continue
             orphan = proc.ppid == me and proc.pid not in others
             mine = proc[:2] == (child.pid, child.start_ticks) or proc[:2] in child.seen
-            if (
-                mine
-                or proctable.carries(proc.pid, child.mark)
-                or (orphan and oldest and not self._other_mark(proc, child))
-            ):
+            marked = mine or proctable.carries(proc.pid, child.mark)
+            if marked or (orphan and oldest and not self._other_mark(proc, child)):
                 roots.add(proc)
         tree = roots | proctable.descendants(procs, [proc.pid for proc in roots])
         tree = {proc for proc in tree if proc.pid not in theirs}
