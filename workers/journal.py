@@ -9,9 +9,11 @@ A file that can't be read any more (cut off by a full disk, say) is set aside wi
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from claude_pool.models.task import Task
 from claude_pool.models.verdict import Verdict
 
 _log = logging.getLogger(__name__)
+
+_STALE_S = 60.0
 
 
 class Entry(Record):
@@ -58,16 +62,19 @@ class Journal:
 
     def entries(self) -> Iterator[Entry]:
         """What is still to be delivered, oldest first."""
-        paths = [(path.stat().st_mtime, path) for path in self._folder.glob("*.json")]
-        for _, path in sorted(paths):
+        for path in sorted(self._folder.glob("*.json"), key=_age):
             try:
                 yield Entry.model_validate_json(path.read_bytes())
+            except FileNotFoundError:  # its own slot has delivered it meanwhile
+                continue
             except (ValidationError, OSError) as error:
                 _log.error("journal entry %s can't be read and is set aside: %s", path.name, error)
-                path.rename(path.with_suffix(".bad"))
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(path.with_suffix(".bad"))
 
     def deliver(self, finish: Callable[[str, str, Verdict], Task | None]) -> int:
         """Tell the store everything; how many were delivered. Raises what `finish` raises, and keeps the rest."""
+        self._tidy()
         delivered = 0
         for entry in self.entries():
             task = finish(entry.task_id, entry.run_id, entry.verdict)
@@ -75,3 +82,17 @@ class Journal:
             self.remove(entry.run_id)
             delivered += 1
         return delivered
+
+    def _tidy(self) -> None:
+        """Remove what was being written when its writer was killed; writing takes no minute."""
+        for path in self._folder.glob("*.tmp"):
+            if _age(path) < time.time() - _STALE_S:
+                path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """For sorting; an entry that is gone by now comes first and is skipped when it is read."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -13,7 +13,7 @@ Found = Iterator[tuple[str, str, str]]
 
 _UNTOLD = ("exit_", "signal_", "misused", "died")
 """Ledger outcomes of runs that ended without a result."""
-_UNHEARD = ("lost", "crashed")
+_UNHEARD = ("lost", "crashed", "no_result")
 """What the pool says of runs whose last word it did not hear; the ledger's last line may be just before that word."""
 
 

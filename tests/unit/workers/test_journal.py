@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,41 @@ def test_a_half_written_entry_is_never_seen(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     (tmp_path / "abc.tmp").write_text('{"task')
     assert list(journal.entries()) == []
+
+
+def test_entries_that_their_own_slot_removes_meanwhile_are_passed_over(tmp_path: Path) -> None:
+    """A supervisor delivers a dead slot's results while the others go on finishing theirs: it must not fall over."""
+    journal = Journal(tmp_path)
+    for number in range(4):
+        journal.write(entry(f"run-{number}"))
+    told: list[str] = []
+
+    def finish(task_id: str, run_id: str, verdict: Verdict) -> Task | None:
+        told.append(run_id)
+        for path in tmp_path.glob("*.json"):  # everybody else is done now
+            path.unlink()
+        return None
+
+    assert journal.deliver(finish) == 1
+    assert len(told) == 1
+
+
+def test_an_entry_that_vanishes_before_it_is_dated_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path)
+    journal.write(entry("run-1"))
+    gone = tmp_path / "run-0.json"
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone, tmp_path / "run-1.json"]))
+    assert [item.run_id for item in journal.entries()] == ["run-1"]
+    assert not gone.with_suffix(".bad").exists()
+
+
+def test_what_a_killed_writer_left_half_written_is_removed_after_a_while(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    old, new = tmp_path / "old.tmp", tmp_path / "new.tmp"
+    old.write_text("{")
+    new.write_text("{")
+    os.utime(old, (1, 1))
+    assert journal.deliver(lambda *_: None) == 0
+    assert (old.exists(), new.exists()) == (False, True)
