@@ -82,6 +82,10 @@ class PoolConfig(BaseSettings):
     setup_timeout_s: Seconds = Field(default=600, description="limit for the set-up command")
     copy_files: tuple[str, ...] = Field(default=(), description="files copied from the repository into new workspaces")
     clean_ignored: bool = Field(default=False, description="remove ignored files between tasks as well")
+    git_filters: tuple[str, ...] = Field(
+        default=(),
+        description="content filters to run, such as lfs; their commands come from your own git configuration",
+    )
     branch_days: Seconds = Field(default=14, description="days that branches of finished work are kept")
 
     review_approvers: Literal["anyone", "person"] = Field(

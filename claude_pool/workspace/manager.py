@@ -47,7 +47,7 @@ class Workspaces:
                 f"Isolation {job.isolation} needs a repository, and the pool has none.",
                 hint="Name one with CLAUDE_POOL_REPO, or choose isolation none.",
             )
-        ground = locate(repo, states=self._states)
+        ground = locate(repo, states=self._states, filters=self._config.git_filters)
         name = f"{ground.name}-{digest(*self._owner, ground.common)}"
         kind, name = (CloneManager, f"{name}-clone") if job.isolation == "clone" else (WorktreeManager, name)
         config = self._config

@@ -98,11 +98,14 @@ def _copy(parts: tuple[str, ...], source: Path, tree: Path, name: str) -> None:
         return
     except OSError as error:
         raise WorkspaceError(f"copy_files: {name} can't be read, or is a link: {error.strerror}.") from None
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_size > _LARGEST:
             raise WorkspaceError(f"copy_files: {name} is no file, or is larger than 64 MiB.")
-        data = stream.read()
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            data = stream.read()
+    finally:
+        os.close(descriptor)
     try:
         with _folder(tree, parts[:-1], make=True) as here:
             _write(parts[-1], data, info.st_mode, here)

@@ -37,7 +37,7 @@ class Repository:
         path = repo or config.repo
         if path is None:
             raise WorkspaceError("The pool has no repository.", hint="Name one with CLAUDE_POOL_REPO.")
-        return cls(locate(path, states=config.pool_dir / "repos"), config)
+        return cls(locate(path, states=config.pool_dir / "repos", filters=config.git_filters), config)
 
     @property
     def path(self) -> Path:
