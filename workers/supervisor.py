@@ -35,7 +35,7 @@ from workers.sweep import sweep
 
 _log = logging.getLogger(__name__)
 
-_LOOK_MS: Final = 200
+_LOOK_MS: Final = 100
 _LAST_WAIT_S: Final = 10.0
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from workers.signals import CHECKPOINT
 from workers.slot_process import SlotExit
-from workers.staff import GIVE_UP_AFTER, PAUSES_S, QUICK_DEATH_S, Staff
+from workers.staff import GIVE_UP_AFTER, KILLED_YOUNG_S, PAUSES_S, QUICK_DEATH_S, Staff
 
 
 class Os:
@@ -79,6 +79,15 @@ def test_a_slot_that_dies_young_is_tried_again_after_growing_pauses_and_then_giv
     assert world.staff.alive == 0
     assert list(world.staff.errored) == [0]
     assert "ended with 1" in world.staff.errored[0]
+
+
+def test_a_slot_that_is_killed_again_and_again_is_replaced_at_once_and_never_given_up(world: World) -> None:
+    """Each had started; that somebody kills it is no reason to go without it."""
+    world.want(1)
+    for number in range(3 * GIVE_UP_AFTER):
+        world.dies(1001 + number, -signal.SIGKILL, after_s=KILLED_YOUNG_S + 0.1)
+        assert world.staff.alive == 1
+    assert world.staff.errored == {}
 
 
 def test_a_new_number_of_slots_gives_errored_ones_another_chance(world: World) -> None:
