@@ -47,8 +47,8 @@ class Ear:
         def canary() -> None:
             on_canary()
 
-        app.task(name=TASK_NAME, acks_late=True, ignore_result=True)(run)
-        app.task(name=CANARY_NAME, acks_late=True, ignore_result=True)(canary)
+        app.task(name=TASK_NAME, acks_late=True, ignore_result=True, shared=False)(run)
+        app.task(name=CANARY_NAME, acks_late=True, ignore_result=True, shared=False)(canary)
 
     def listen(self) -> None:
         """Serve doorbells until told to stop."""

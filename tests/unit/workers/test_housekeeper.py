@@ -24,6 +24,7 @@ class House:
         self.asked_empty: list[bool] = []
         self.reaped = 0
         self.forgotten = 0
+        self.reminders: list[int] = []
 
     def now_ms(self) -> int:
         return self.now
@@ -34,6 +35,10 @@ class House:
 
     def due(self, *, limit: int = 500) -> list[Doorbell]:
         return self.due_bells.pop(0) if self.due_bells else []
+
+    def remind(self, *, pause_ms: int, limit: int = 500) -> list[str]:
+        self.reminders.append(pause_ms)
+        return []
 
     def unrung(self, *, queue_empty: bool, limit: int = 500) -> list[Doorbell]:
         self.asked_empty.append(queue_empty)

@@ -1,0 +1,106 @@
+"""The Celery side of a slot, without a worker: what the two tasks do, and how it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery.exceptions import Ignore
+from celery.worker import state
+
+from claude_pool.broker import make_app
+from claude_pool.keys import TASK_NAME
+from workers.app import CANARY_NAME, Ear
+
+
+class Slot:
+    """What the ear serves."""
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.answered: list[str] = []
+        self.canaries = 0
+
+    def answer(self, task_id: str) -> bool:
+        self.answered.append(task_id)
+        return self.answers
+
+    def canary(self) -> None:
+        self.canaries += 1
+
+
+@pytest.fixture
+def slot() -> Slot:
+    return Slot()
+
+
+@pytest.fixture
+def app() -> Any:
+    return make_app("p", "redis://127.0.0.1:1")
+
+
+@pytest.fixture
+def ear(app: Any, slot: Slot) -> Iterator[Ear]:
+    before = state.should_stop
+    yield Ear(app, name="slot-0@n1", queues=["slot.slot-0@n1", "tasks"], answer=slot.answer, on_canary=slot.canary,
+              on_ready=lambda: None)  # fmt: skip
+    state.should_stop = before
+
+
+def test_a_bell_hands_its_id_to_the_slot(app: Any, ear: Ear, slot: Slot) -> None:
+    app.tasks[TASK_NAME]("t-1")
+    assert slot.answered == ["t-1"]
+
+
+def test_a_bell_after_which_nothing_may_follow_is_ignored_so_that_no_link_rings(app: Any, ear: Ear, slot: Slot) -> None:
+    slot.answers = False
+    with pytest.raises(Ignore):
+        app.tasks[TASK_NAME]("t-1")
+    assert slot.answered == ["t-1"]
+
+
+def test_an_error_inside_is_left_to_celery_and_rings_nothing_either(app: Any, slot: Slot) -> None:
+    def broken(task_id: str) -> bool:
+        raise RuntimeError(task_id)
+
+    Ear(app, name="s", queues=["q"], answer=broken, on_canary=slot.canary, on_ready=lambda: None)
+    with pytest.raises(RuntimeError):
+        app.tasks[TASK_NAME]("t-1")
+
+
+def test_only_the_two_wire_names_are_heard_and_both_acknowledge_late(app: Any, ear: Ear) -> None:
+    ours = {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
+    assert ours.keys() == {TASK_NAME, CANARY_NAME}
+    assert all(task.acks_late and task.ignore_result for task in ours.values())
+
+
+def test_the_canary_reaches_the_slots_own_queue_and_comes_back(
+    app: Any, ear: Ear, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(app, "send_task", lambda name, **how: sent.append((name, how)))
+    ear.canary()
+    [(name, how)] = sent
+    assert (name, how["queue"]) == (CANARY_NAME, "slot.slot-0@n1")
+    app.tasks[name]()
+    assert slot.canaries == 1
+
+
+def test_stopping_takes_no_more_bells_and_makes_the_consumer_look_up(
+    app: Any, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(app, "send_task", lambda name, **_how: sent.append(name))
+    ear.stop()
+    assert state.should_stop == 0
+    assert sent == [CANARY_NAME]
+
+
+def test_stopping_works_while_redis_is_away(app: Any, ear: Ear, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_a: Any, **_k: Any) -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(app, "send_task", away)
+    ear.stop()
+    assert state.should_stop == 0
