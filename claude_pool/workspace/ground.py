@@ -113,7 +113,7 @@ class Ground:
                 raise
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        return self.git.run("merge-base", "--is-ancestor", older, newer, ok=(0, 1)).status == 0
+        return older == newer or self.git.run("merge-base", "--is-ancestor", older, newer, ok=(0, 1)).status == 0
 
     def merge_base(self, one: str, two: str) -> str | None:
         done = self.git.run("merge-base", one, two, ok=(0, 1))
@@ -191,10 +191,10 @@ class Ground:
 
     def identity(self) -> dict[str, str]:
         """Who commits: as the repository says, else as the user's configuration says, else we."""
-        own = {key: self.git.run("config", "--get", key, ok=(0, 1)).text for key in ("user.name", "user.email")}
-        user = user_settings()
-        name = own["user.name"] or user.get("user.name") or FALLBACK_NAME
-        email = own["user.email"] or user.get("user.email") or FALLBACK_EMAIL
+        listed = self.git.run("config", "-z", "--get-regexp", r"^user\.(name|email)$", ok=(0, 1)).fields
+        own = {**user_settings(), **{key: value for key, _, value in (entry.partition("\n") for entry in listed)}}
+        name = own.get("user.name") or FALLBACK_NAME
+        email = own.get("user.email") or FALLBACK_EMAIL
         return {
             "GIT_AUTHOR_NAME": name,
             "GIT_AUTHOR_EMAIL": email,

@@ -60,14 +60,15 @@ def keep(ground: Ground, git: Git, branch: str, message: str, *, since: str, qua
 
 def facts(ground: Ground, branch: str, base: str, kept: Kept) -> BranchFacts:
     """What a branch holds now, for the task's result."""
-    changed = ground.git.run(
-        "diff", "--no-ext-diff", "--no-textconv", "--no-renames", "--numstat", "-z", base, kept.tip, "--"
-    )
-    rows = [row.split("\t", 2) for row in changed.fields]
-    raw = ground.git.run(
-        "diff", "--no-ext-diff", "--no-renames", "--raw", "-z", "--abbrev=40", base, kept.tip, "--"
-    ).fields
-    modules = [path for info, path in zip(raw[::2], raw[1::2], strict=False) if info.split()[1] == _SUBMODULE]
+    words = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-renames", "--raw", "--numstat", "-z")
+    listed = ground.git.run(*words, base, kept.tip, "--").fields
+    raw = 0  # entry and path in turn; only a path could look like an entry, so they are counted, not searched for
+    while raw < len(listed) and listed[raw].startswith(":"):
+        raw += 2
+    modules = [
+        path for entry, path in zip(listed[:raw:2], listed[1:raw:2], strict=True) if entry.split()[1] == _SUBMODULE
+    ]
+    rows = [row.split("\t", 2) for row in listed[raw:]]
     warnings = [f"{shown(path)} is a submodule; its commits are not part of the branch." for path in modules]
     return BranchFacts(
         branch=branch,

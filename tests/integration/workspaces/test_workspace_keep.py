@@ -149,3 +149,21 @@ def test_unusual_files_survive_the_way_through_the_branch(project: Any, slots: S
         assert (workspace.path / "link").is_symlink()
         assert (workspace.path / "tool").stat().st_mode & 0o111
         assert workspace.save("Nothing new").tip == facts.tip
+
+
+def test_a_path_that_looks_like_gits_own_words_is_a_path(slots: Slots) -> None:
+    odd = ":100644 160000 abc def M"
+    with slots().open(job("t-1")) as workspace:
+        (workspace.path / odd).write_text("a\n")
+        (workspace.path / "1\t2\tx").write_text("a\n")
+        facts = workspace.save("Work")
+    assert (facts.paths, facts.insertions, facts.warnings) == (("1\t2\tx", odd), 2, ())
+
+
+def test_a_submodule_that_moved_is_told_for_its_commits_are_not_here(project: Any, slots: Slots) -> None:
+    with slots().open(job("t-1")) as workspace:
+        project.git("-C", str(workspace.path), "update-index", "--add", "--cacheinfo", f"160000,{project.tip()},sub")
+        (workspace.path / "sub").mkdir()
+        facts = workspace.save("Work")
+    assert facts.paths == ("sub",)
+    assert "sub is a submodule" in facts.warnings[0]
