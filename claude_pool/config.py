@@ -75,6 +75,10 @@ class PoolConfig(BaseSettings):
     api_timeout_s: Seconds = Field(default=120, description="wait for the first byte of an API answer, per try")
     warm: Literal["off", "spare", "reuse"] = Field(default="off", description="processes started ahead")
 
+    route_model: ModelName = Field(default="haiku", description="model of the call that decides how a task is cut")
+    route_budget_usd: Annotated[float, Field(gt=0, le=1e6)] = Field(default=0.1, description="limit of such a call")
+    route_timeout_s: Seconds = Field(default=120, description="time for such a call, waiting for a slot included")
+
     repo: Path | None = Field(default=None, description="repository the tasks work on; none means isolation none")
     isolation: Isolation | None = Field(default=None, description="default isolation")
     target: str | None = Field(default=None, description="target branch; none is what the repository has checked out")

@@ -19,6 +19,7 @@ from claude_pool.models.task import Task, TaskResult
 
 if TYPE_CHECKING:  # for names alone: the desks bring Celery with them
     from claude_pool.desks.tasks import Waited
+    from claude_pool.models.review import Approved, Rejected, Review
     from claude_pool.store.base import Page, Submitted
 
 Document = dict[str, Any]
@@ -67,6 +68,47 @@ def of_result(result: TaskResult) -> Document:
         counts = {name: getattr(result.branch, name) for name in ("commits", "files", "insertions", "deletions")}
         extra["branch"] = {**extra["branch"], **counts}
     return document | extra
+
+
+def of_reviews(tasks: Iterable[Task]) -> Document:
+    """`reviews: […]`: tasks as in a list, the longest waiting first."""
+    return {"reviews": [of_task(task) for task in tasks]}
+
+
+def of_review(review: Review) -> Document:
+    """A result's document, and `run_id tip prompt rejections max_rejections feedback forecast` for the decision."""
+    task = review.task
+    document = of_result(review.result) | {
+        "run_id": review.run_id,
+        "tip": review.tip,
+        "title": task.title,
+        "prompt": review.prompt,
+        "rejections": task.counters.rejections,
+        "max_rejections": task.options.max_rejections,
+        "feedback": list(review.feedback),
+        "waits_since_ms": task.since_ms,
+        "expires_ms": task.until_ms,
+        "forecast": None if review.forecast is None else spare(review.forecast) | {"state": review.forecast.state},
+    }
+    if review.moved:
+        document["moved"] = True
+    return document | ({"note": review.note} if review.note else {})
+
+
+def of_approved(approved: Approved) -> Document:
+    """`task_id state`, and `merge` if one was asked for."""
+    document: Document = {"task_id": approved.task.id, "state": approved.task.state.value}
+    return document if approved.merge is None else {**document, "merge": approved.merge.model_dump(mode="json")}
+
+
+def of_rejected(rejected: Rejected) -> Document:
+    """`task_id state rejections max_rejections`; state failed when that was the last one."""
+    return {
+        "task_id": rejected.task.id,
+        "state": rejected.task.state.value,
+        "rejections": rejected.rejections,
+        "max_rejections": rejected.max_rejections,
+    }
 
 
 def of_waited(waited: Waited) -> Document:

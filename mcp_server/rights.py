@@ -60,6 +60,15 @@ def ceiling_of(config: PoolConfig) -> PermissionMode:
     return config.permission_ceiling or config.permission_mode or "acceptEdits"
 
 
+def check_approver(config: PoolConfig) -> None:
+    """Whether work may be accepted or sent back over MCP at all. Raises Refused."""
+    if config.review_approvers == "person":
+        raise Refused(
+            "In this pool a person decides about reviews (setting review_approvers).",
+            hint="Ask the user to run `claude-pool review`.",
+        )
+
+
 def check_scope(scope: Scope, granted: Collection[str] | None) -> None:
     """Whether the caller's token allows this. None: no token was needed, the caller is the user. Raises Refused."""
     if granted is not None and scope not in granted:

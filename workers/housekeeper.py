@@ -105,6 +105,7 @@ class Housekeeper:
         self._in_batches("unrung", lambda: self._house.unrung(queue_empty=idle))
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
+            self._remind()
             self._forget()
 
     def _reap(self) -> None:
@@ -123,6 +124,11 @@ class Housekeeper:
                 return
             _log.info("%s: ringing for %d tasks", what, len(bells))
             self._broker.ring(bells)
+
+    def _remind(self) -> None:
+        if (pause_s := self._config.review_remind_s) is not None:
+            for task_id in self._house.remind(pause_ms=round(pause_s * 1000)):
+                _log.info("%s waits for its review", task_id)
 
     def _forget(self) -> None:
         for _ in range(_BATCHES):

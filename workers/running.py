@@ -21,10 +21,12 @@ from claude_pool.models.task import BranchFacts, ErrorCode, ParkedFor, TaskError
 from claude_pool.models.verdict import Verdict
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.retry import RunContext, judge
+from claude_pool.review import asked_again
 from claude_pool.store.base import Claim
 from claude_pool.workspace import Workspace
 from workers.command import Launch, LaunchRequest, build_launch
 from workers.furnish import furnish, node_config_dir, write_files
+from workers.outlook import outlook
 from workers.report import RunReport
 from workers.runner import Controls, Limits, run
 from workers.tools import Tools
@@ -119,8 +121,13 @@ class Running:
         return launch
 
     def _prompt(self) -> str:
-        """The task's prompt; a continuation is told to go on instead of being asked the same again."""
+        """The task's prompt; a continuation is told to go on, or what a reviewer said, not asked the same again."""
         claim = self._claim
+        if claim.feedback:
+            why = self._task.error.message if self._task.error else ""
+            return asked_again(
+                claim.prompt, claim.feedback, resumes=claim.kind == "continuation", interrupted=why.rstrip(".")
+            )
         if claim.kind == "attempt":
             return claim.prompt
         why = f" ({self._task.error.message})" if self._task.error else ""
@@ -177,7 +184,9 @@ class Running:
         if verdict.result is None:
             return verdict
         result = verdict.result.evolve(branch=branch, workspace=str(workspace.path))
-        if trouble and verdict.to is TaskState.COMPLETED:
+        if verdict.to is TaskState.PENDING_REVIEW and branch is not None:
+            result = result.evolve(outlook=outlook(branch, self._settings))
+        if trouble and verdict.to in {TaskState.COMPLETED, TaskState.PENDING_REVIEW}:
             error = TaskError(code=ErrorCode.WORKSPACE, message=trouble)
             verdict = verdict.evolve(to=TaskState.FAILED, reason="not saved", error=error)
             result = result.evolve(state=TaskState.FAILED, error=error)
@@ -191,6 +200,7 @@ class Running:
             options=self._options,
             counters=task.counters,
             kind=self._claim.kind,
+            needs_review=self._options.review,
             cap_usd=self._claim.cap_usd,
             spent_usd=task.cost_usd,
             retry_base_s=settings.retry_base_s,

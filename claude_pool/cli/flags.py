@@ -32,6 +32,7 @@ NAMES: Final = {
     "mcp_servers": "mcp-server",
     "timeout_s": "timeout",
     "silence_timeout_s": "silence-timeout",
+    "review_expires_s": "review-expires",
 }
 """Flags that are not simply the field's name with dashes."""
 
@@ -39,6 +40,7 @@ _PANELS: Final = {
     "Limits": ("max_turns", "max_budget_usd", "timeout_s", "silence_timeout_s"),
     "Tools": ("permission_mode", "allowed_tools", "disallowed_tools", "tools", "mcp_servers"),
     "Workspace": ("repo", "isolation", "base_ref", "working_dir", "env"),
+    "Review": ("review", "max_rejections", "review_expires_s"),
     "When things go wrong": ("on_lost", "max_attempts", "max_continuations", "max_infra_retries", "max_crashes"),
 }
 _MORE: Final = {
@@ -87,7 +89,8 @@ def _metavar(name: str, info: FieldInfo) -> str | None:
     if name.endswith("_s"):
         return "SECONDS"
     kinds = _members(info.annotation)
-    return None if any(get_origin(kind) is Literal for kind in kinds) or int in kinds or float in kinds else "TEXT"
+    plain = any(get_origin(kind) is Literal or kind in {int, float, bool} for kind in kinds)
+    return None if plain else "TEXT"
 
 
 def _type(name: str, annotation: Any) -> Any:
@@ -96,6 +99,8 @@ def _type(name: str, annotation: Any) -> Any:
     for kind in kinds:
         if get_origin(kind) is Literal:
             return kind | None
+    if bool in kinds:
+        return bool | None
     if int in kinds:
         return int | None
     if float in kinds:

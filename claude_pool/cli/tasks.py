@@ -183,12 +183,12 @@ def wake(task_id: TaskId, *, as_json: Json = False) -> int:
     return output.DONE
 
 
-def read_prompt(prompt: str | None, file: str | None) -> str:
+def read_prompt(prompt: str | None, file: str | None, *, what: str = "prompt") -> str:
     """The prompt from the argument, stdin or a file: exactly one of them. Raises InvalidRequest."""
     if (prompt is None) == (file is None):
         raise InvalidRequest(
-            "Give the prompt as an argument, as - for stdin, or with --file: one of the three.",
-            hint='A prompt that begins with a dash goes behind two: claude-pool run -- "-5 or 5?"',
+            f"Give the {what} as an argument, as - for stdin, or with --file: one of the three.",
+            hint=f'A {what} that begins with a dash goes behind two: … -- "-5 or 5?"',
         )
     if file is not None and file != "-":
         return read_file(file, "--file")
@@ -196,11 +196,11 @@ def read_prompt(prompt: str | None, file: str | None) -> str:
         return prompt or ""
     given = sys.stdin.buffer.read(MAX_PROMPT_BYTES + 1)
     if len(given) > MAX_PROMPT_BYTES:
-        raise InvalidRequest(f"The prompt on stdin is larger than {MAX_PROMPT_BYTES:,} bytes (8 MiB).")
+        raise InvalidRequest(f"The {what} on stdin is larger than {MAX_PROMPT_BYTES:,} bytes (8 MiB).")
     try:
         return given.decode()
     except UnicodeDecodeError:
-        raise InvalidRequest("The prompt on stdin is not UTF-8 text.") from None
+        raise InvalidRequest(f"The {what} on stdin is not UTF-8 text.") from None
 
 
 def _submit(pool: Pool, prompt: str, *, title: str, key: str | None, options: dict[str, Any]) -> Submitted:

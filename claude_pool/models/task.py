@@ -79,6 +79,8 @@ class ErrorCode(StrEnum):
     SKIPPED = "skipped"
     """A step or a branch that was not wanted any more, or whose condition did not hold; nothing was done."""
     GATE_FAILED = "gate_failed"
+    BRANCH_FAILED = "branch_failed"
+    """A fan-out had too few branches that completed."""
     OUTPUT_MISSING = "output_missing"
     """The answer lacks a value that later steps were promised."""
     REJECTED = "rejected"

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from claude_pool.documents import Document, of_result, of_slot, of_status, of_task
 from claude_pool.models.pool import Slot
-from claude_pool.models.task import Task, TaskResult
+from claude_pool.models.task import Task, TaskResult, TaskState
 from mcp_server.fence import fence, page, plain, scrubbed
 from mcp_server.tools.arguments import Schema
 
@@ -37,6 +37,7 @@ def gives(_optional: dict[str, type] | None = None, /, **fields: type) -> Schema
 _TOLD_BRIEFLY: Final = (
     "task_id", "state", "cost_usd", "partial", "branch", "error", "structured_output", "output_path", "simulated",
 )  # fmt: skip
+_FOR_A_REVIEWER: Final = ("run_id", "outlook", "num_turns")
 _PATHS_OF_THE_NODE: Final = ("repo", "paths")
 MOST_STRUCTURED: Final = 20_000
 """Characters of a structured output that are told; beyond, the file has it."""
@@ -46,7 +47,8 @@ def result_document(result: TaskResult, *, full: bool, offset: int | None, limit
     """A task's result; its output is a page between fences."""
     whole = of_result(result)
     piece = page(result.output, offset=offset, limit=limit)
-    told = {name: whole[name] for name in (whole if full else _TOLD_BRIEFLY) if name in whole and name != "output"}
+    brief = (*_TOLD_BRIEFLY, *(_FOR_A_REVIEWER if result.state is TaskState.PENDING_REVIEW else ()))
+    told = {name: whole[name] for name in (whole if full else brief) if name in whole and name != "output"}
     document = {name: _cleaned(name, value, full=full) for name, value in told.items()}
     document = {name: value for name, value in document.items() if value is not None}
     if denied := sorted({plain(denial.tool_name, 80) for denial in result.denials}):

@@ -29,7 +29,8 @@ class Run(Submission):
     )
 
 
-def _hand_in(pool: Pool, call: Call, task: Submission) -> Submitted:
+def hand_in(pool: Pool, call: Call, task: Submission) -> Submitted:
+    """Store one task in the caller's name. Raises Refused for what the owner does not allow."""
     options = task.options()
     check_options(options, pool.config)
     request = pool.request(task.prompt, options, idempotency_key=task.idempotency_key, title=task.title)
@@ -38,12 +39,12 @@ def _hand_in(pool: Pool, call: Call, task: Submission) -> Submitted:
 
 async def submit(call: Call, task: Submission) -> Document:
     """Hand in one task and answer at once."""
-    return of_submitted(await call.ask(lambda pool: _hand_in(pool, call, task)))
+    return of_submitted(await call.ask(lambda pool: hand_in(pool, call, task)))
 
 
 async def run(call: Call, task: Run) -> Document:
     """Hand in one task and wait; whoever cancels the call ends the waiting, not the task."""
-    handed_in = await call.ask(lambda pool: _hand_in(pool, call, task))
+    handed_in = await call.ask(lambda pool: hand_in(pool, call, task))
     await call.counter.wait([handed_in.task_id], timeout_s=task.wait_s, tell=teller(call, handed_in.task_id))
     result = await call.ask(lambda pool: pool.result(handed_in.task_id))
     document = result_document(result, full=False, offset=None, limit=_INLINE) | {"session_id": result.session_id}

@@ -44,8 +44,14 @@ SAMPLES: dict[str, tuple[tuple[str, ...], Any]] = {
     "max_infra_retries": (("4",), 4),
     "max_crashes": (("2",), 2),
     "priority": (("4",), 4),
+    "review": ((), True),
+    "max_rejections": (("2",), 2),
+    "review_expires_s": (("3600",), 3600.0),
 }
-"""For every field: what is typed, each word behind a flag of its own, and what the task must have."""
+"""For every field: what is typed, each word behind a flag of its own, and what the task must have.
+
+A flag without a word stands for true.
+"""
 
 
 def test_every_field_has_a_flag_and_every_flag_a_field() -> None:
@@ -56,6 +62,7 @@ def test_every_field_has_a_flag_and_every_flag_a_field() -> None:
 
 def test_every_flag_reaches_its_field(cli: Cli, pool: Pool) -> None:
     typed = [part for field, (words, _) in SAMPLES.items() for word in words for part in (flag(field), word)]
+    typed += [flag(field) for field, (words, _) in SAMPLES.items() if not words]
     answer = cli("submit", "Say hello", *typed)
     assert answer.code == 0, answer.err
     options = pool.get(answer.out.strip()).options
