@@ -31,6 +31,7 @@ _SWEEP_EVERY_S: Final = 60.0
 _DAY_MS: Final = 86_400_000
 _BATCHES: Final = 20
 """Batches of one kind per round; what is left comes in the next one."""
+_MOST_AGAIN: Final = 500
 
 
 class ClockBrake:
@@ -62,6 +63,7 @@ class Housekeeper:
     def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, lifeline: int | None = None) -> None:
         self._config = config
         self._house = store.house
+        self._pool = store.pool
         self._broker = broker
         self._holder = new_run_id()
         self._brake = ClockBrake(config.lease_ms)
@@ -101,12 +103,23 @@ class Housekeeper:
         if self._brake.may_reap(self._house.now_ms(), _own_ms()):
             self._reap()
         self._in_batches("due", self._house.due)
-        idle = self._broker.waiting(QUEUE) == 0
-        self._in_batches("unrung", lambda: self._house.unrung(queue_empty=idle))
+        self._ring_again()
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
             self._remind()
             self._forget()
+
+    def _ring_again(self) -> None:
+        """For pending tasks whose doorbell may be lost: as many as there are more tasks than doorbells.
+
+        A long queue makes doorbells old without any being lost, and a second one for each would only have to be heard
+        in vain. Those that are lost behind a long queue ring when it is over: then every pending task rings.
+        """
+        queued = self._broker.waiting(QUEUE)
+        if queued == 0:
+            self._in_batches("unrung", lambda: self._house.unrung(queue_empty=True))
+        elif (missing := self._pool.status().pending - queued) > 0:
+            self._broker.ring(self._house.unrung(limit=min(missing, _MOST_AGAIN)))
 
     def _reap(self) -> None:
         for _ in range(_BATCHES):

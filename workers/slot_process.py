@@ -75,6 +75,8 @@ class Birth:
     number: int
     lifeline: int
     """The reading end of a pipe; end of file means that the supervisor is gone."""
+    begun: Callable[[], None] = lambda: None
+    """Called once the slot hears doorbells."""
 
     def identity(self) -> SlotIdentity:
         """A new incarnation of the slot."""
@@ -128,6 +130,7 @@ class _Seat:
         self._config = config = ground.config
         self._identity = identity = birth.identity()
         self._lifeline = birth.lifeline
+        self._begun = birth.begun
         self._store = store = open_store(ground.redis_url, config)
         stack.callback(store.close)
         store.pool.prepare(epoch=ground.epoch)
@@ -168,6 +171,7 @@ class _Seat:
         threading.Thread(target=self._watch_supervisor, name="lifeline", daemon=True).start()
         self._heart.start()
         self._canary.start()
+        self._begun()
         _log.info("%s is ready", self._identity.slot_id)
 
     def _sing(self) -> None:

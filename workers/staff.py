@@ -20,8 +20,6 @@ _log = logging.getLogger(__name__)
 
 QUICK_DEATH_S: Final = 20.0
 """A slot that lived longer than this did start; its end is no failure to start."""
-KILLED_YOUNG_S: Final = 1.0
-"""One that somebody killed says nothing about starting, unless it can't even have begun."""
 GIVE_UP_AFTER: Final = 6
 TAKEN_PAUSE_S: Final = 1.0
 PAUSES_S: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -37,6 +35,10 @@ class Processes(Protocol):
 
     def fork_slot(self, number: int) -> int:
         """Start a slot's process; its pid."""
+        ...
+
+    def began(self, number: int) -> bool:
+        """Whether the slot's latest process came so far as to hear doorbells."""
         ...
 
     def signal(self, pid: int, number: int) -> None:
@@ -153,7 +155,8 @@ class Staff:
             seat.start_at = self._now() + TAKEN_PAUSE_S
             return
         why = _REASONS.get(status, f"it was killed by signal {-status}" if status < 0 else f"it ended with {status}")
-        young = self._now() - seat.born < (KILLED_YOUNG_S if status == -signal.SIGKILL else QUICK_DEATH_S)
+        killed = status == -signal.SIGKILL and self._processes.began(seat.number)  # that says nothing about starting
+        young = not killed and self._now() - seat.born < QUICK_DEATH_S
         seat.quick_deaths = seat.quick_deaths + 1 if young else 0
         if seat.quick_deaths >= GIVE_UP_AFTER:
             seat.errored = f"given up after {seat.quick_deaths} starts: {why}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import mmap
 import os
 import signal
 import time
@@ -205,12 +206,21 @@ class Children:
         self._store = store
         self._own_fds = own_fds
         self._lifeline, self._held = os.pipe()
+        self._begun = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the slots: one byte each
         self._housekeeper: int | None = None
 
     def fork_slot(self, number: int) -> int:
         """A new slot; see `Processes`."""
-        birth = Birth(self._ground, number, self._lifeline)
+        birth = Birth(self._ground, number, self._lifeline, begun=lambda: self._mark(number, 1))
+        self._mark(number, 0)
         return self._fork(lambda: live(birth))
+
+    def _mark(self, number: int, begun: int) -> None:
+        self._begun[number % mmap.PAGESIZE] = begun
+
+    def began(self, number: int) -> bool:
+        """See `Processes`."""
+        return self._begun[number % mmap.PAGESIZE] == 1
 
     def signal(self, pid: int, number: int) -> None:
         """See `Processes`."""

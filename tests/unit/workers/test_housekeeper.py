@@ -4,6 +4,7 @@ import pytest
 
 from claude_pool.config import PoolConfig
 from claude_pool.errors import Unreachable
+from claude_pool.models.pool import PoolStatus
 from claude_pool.models.task import TaskState
 from claude_pool.store.base import Doorbell, Lost
 from workers.housekeeper import ClockBrake, Housekeeper
@@ -21,7 +22,7 @@ class House:
         self.lost: list[list[Lost]] = []
         self.due_bells: list[list[Doorbell]] = []
         self.unrung_bells: list[list[Doorbell]] = []
-        self.asked_empty: list[bool] = []
+        self.asked_empty: list[tuple[bool, int]] = []
         self.reaped = 0
         self.forgotten = 0
         self.reminders: list[int] = []
@@ -40,8 +41,8 @@ class House:
         self.reminders.append(pause_ms)
         return []
 
-    def unrung(self, *, queue_empty: bool, limit: int = 500) -> list[Doorbell]:
-        self.asked_empty.append(queue_empty)
+    def unrung(self, *, queue_empty: bool = False, limit: int = 500) -> list[Doorbell]:
+        self.asked_empty.append((queue_empty, limit))
         return self.unrung_bells.pop(0) if self.unrung_bells else []
 
     def forget(self, *, older_than_ms: int, limit: int = 500) -> int:
@@ -76,8 +77,15 @@ class World:
         self.bells = Bells()
         self.own_ms = 500_000
 
+        self.pending = 0
+
+        class Status:
+            def status(_pool) -> PoolStatus:  # noqa: N805 - the world is `self` here
+                return PoolStatus(pool="p", pending=self.pending)
+
         class Store:
             house = self.house
+            pool = Status()
 
         config = PoolConfig(lease_s=LEASE_MS / 1000)
         self.keeper = Housekeeper(config, Store(), self.bells)  # type: ignore[arg-type]
@@ -137,11 +145,24 @@ def test_due_and_unrung_tasks_are_rung_in_batches_until_none_is_left(world: Worl
     assert world.bells.rung == ["t-a", "t-b", "t-c", "t-d"]
 
 
-@pytest.mark.parametrize("depth", [0, 7])
-def test_the_store_is_told_whether_any_doorbell_is_still_on_its_way(world: World, depth: int) -> None:
-    world.bells.depth = depth
+@pytest.mark.parametrize(
+    ("depth", "pending", "asked"),
+    [
+        (0, 0, [(True, 500)]),
+        (0, 9, [(True, 500)]),
+        (7, 9, [(False, 2)]),
+        (7, 9_000, [(False, 500)]),
+        (7, 7, []),
+        (7, 3, []),
+    ],
+)
+def test_no_more_doorbells_ring_again_than_can_be_lost(
+    world: World, depth: int, pending: int, asked: list[tuple[bool, int]]
+) -> None:
+    """A long queue makes doorbells old; ringing them again would only make it longer."""
+    world.bells.depth, world.pending = depth, pending
     world.keeper.round()
-    assert world.house.asked_empty[0] is (depth == 0)
+    assert world.house.asked_empty == asked
 
 
 def test_an_outage_ends_the_round_and_is_followed_by_a_lease_without_reaping(world: World) -> None:

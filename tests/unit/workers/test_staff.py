@@ -5,7 +5,7 @@ import pytest
 
 from workers.signals import CHECKPOINT
 from workers.slot_process import SlotExit
-from workers.staff import GIVE_UP_AFTER, KILLED_YOUNG_S, PAUSES_S, QUICK_DEATH_S, Staff
+from workers.staff import GIVE_UP_AFTER, PAUSES_S, QUICK_DEATH_S, Staff
 
 
 class Os:
@@ -16,10 +16,14 @@ class Os:
         self.signals: list[tuple[int, int]] = []
         self.dead: list[tuple[int, int]] = []
         self.mourned: list[tuple[int, int]] = []
+        self.all_begin = False
 
     def fork_slot(self, number: int) -> int:
         self.forked.append(number)
         return 1000 + len(self.forked)
+
+    def began(self, number: int) -> bool:
+        return self.all_begin
 
     def signal(self, pid: int, number: int) -> None:
         self.signals.append((pid, number))
@@ -83,11 +87,21 @@ def test_a_slot_that_dies_young_is_tried_again_after_growing_pauses_and_then_giv
 
 def test_a_slot_that_is_killed_again_and_again_is_replaced_at_once_and_never_given_up(world: World) -> None:
     """Each had started; that somebody kills it is no reason to go without it."""
+    world.os.all_begin = True
     world.want(1)
     for number in range(3 * GIVE_UP_AFTER):
-        world.dies(1001 + number, -signal.SIGKILL, after_s=KILLED_YOUNG_S + 0.1)
+        world.dies(1001 + number, -signal.SIGKILL)
         assert world.staff.alive == 1
     assert world.staff.errored == {}
+
+
+def test_a_slot_that_is_killed_before_it_has_begun_is_given_up(world: World) -> None:
+    world.want(1)
+    for death in range(1, GIVE_UP_AFTER + 1):
+        world.dies(1000 + death, -signal.SIGKILL)
+        world.now += 11
+        world.staff.look()
+    assert "signal 9" in world.staff.errored[0]
 
 
 def test_a_new_number_of_slots_gives_errored_ones_another_chance(world: World) -> None:

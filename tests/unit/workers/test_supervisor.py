@@ -47,6 +47,9 @@ class Children:
         dead, self.dead = self.dead, []
         return dead
 
+    def began(self, number: int) -> bool:
+        return False
+
     def mourn(self, number: int, pid: int) -> None:
         self.mourned.append(number)
 
