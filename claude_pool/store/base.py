@@ -16,13 +16,13 @@ S9  reading status costs the same however many tasks are finished
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
-from claude_pool.models.base import Record
 from claude_pool.models.events import LogEntry, TaskEvent
+from claude_pool.models.graph import Graph, Inputs, Outcome, StepPlan, Whole
 from claude_pool.models.pool import (
     Node,
     NodeIdentity,
@@ -34,88 +34,42 @@ from claude_pool.models.pool import (
 )
 from claude_pool.models.task import RunRecord, Task, TaskDetail, TaskRequest, TaskState
 from claude_pool.models.verdict import Verdict
+from claude_pool.store.answers import (
+    Beat,
+    Claim,
+    Decided,
+    Doorbell,
+    Ended,
+    Lost,
+    Page,
+    RefusedClaim,
+    Submitted,
+    TaskFilter,
+    Tended,
+)
 
-
-class Submitted(Record):
-    """What submit answers. `created` is False when the idempotency key had been seen with the same request."""
-
-    task_id: str
-    state: TaskState
-    created: bool
-
-
-class Doorbell(Record):
-    """What has to be rung: an id, a queue, a priority."""
-
-    task_id: str
-    queue: str
-    priority: int
-
-
-class RefusedClaim(StrEnum):
-    """Why a claim was not granted. All are harmless: the doorbell was late, repeated or forged."""
-
-    UNKNOWN = "unknown"
-    NOT_PENDING = "not_pending"
-    NO_BUDGET = "no_budget"
-    BREAKER = "breaker"
-    FENCED = "fenced"
-    """The slot itself is not, or no longer, the registered one."""
-    STORE_RESET = "store_reset"
-
-
-class Claim(Record):
-    """A slot's right to one run of one task."""
-
-    task: Task
-    prompt: str
-    run_id: str
-    number: int
-    kind: Literal["attempt", "continuation"]
-    cap_usd: float | None
-    """Reserved in the ledger, and given to the CLI as its limit."""
-    resume_session_id: str | None
-    session_cost_usd: float
-    """The session's running total before this run."""
-    lost_before: bool
-    """The run before this one was lost: the workspace may hold its unsaved work."""
-    feedback: tuple[str, ...] = ()
-    """What reviewers said to earlier runs."""
-
-
-class Beat(Record):
-    """The store's answer to a heartbeat. Fenced means: stop at once, somebody else may have the task."""
-
-    fenced: bool = False
-    cancel: str | None = None
-    leaving: bool = False
-
-
-class Lost(Record):
-    """A run whose lease ran out, and what became of its task."""
-
-    task_id: str
-    run_id: str
-    state: TaskState
-    bell: Doorbell | None = None
-
-
-class TaskFilter(Record):
-    """Which tasks to list. Newest first; `after` is the id where the page before ended."""
-
-    states: tuple[TaskState, ...] = ()
-    tags: tuple[str, ...] = ()
-    """All of them."""
-    submitter: str | None = None
-    limit: int = 50
-    after: str | None = None
-
-
-class Page(Record):
-    """A page of tasks; `next` is None on the last one."""
-
-    tasks: tuple[Task, ...] = ()
-    next: str | None = None
+__all__ = [
+    "Beat",
+    "Claim",
+    "Decided",
+    "Doorbell",
+    "Ended",
+    "EventStore",
+    "GraphStore",
+    "Housekeeping",
+    "LogStore",
+    "Lost",
+    "Page",
+    "PoolStore",
+    "RefusedClaim",
+    "ReviewStore",
+    "SlotStore",
+    "Store",
+    "Submitted",
+    "TaskFilter",
+    "TaskStore",
+    "Tended",
+]
 
 
 class TaskStore(Protocol):
@@ -154,6 +108,10 @@ class TaskStore(Protocol):
         """
         ...
 
+    def end(self, task_id: str, run_id: str, verdict: Verdict) -> Ended | None:
+        """`finish`, with the doorbells of what became ready by it: a chain's next step, a fan-out's next branch."""
+        ...
+
     def finish(self, task_id: str, run_id: str, verdict: Verdict) -> Task | None:
         """running → what the verdict says; settles the money once. None when stale: nothing was written.
 
@@ -182,6 +140,85 @@ class TaskStore(Protocol):
     def runs(self, task_id: str) -> tuple[RunRecord, ...]: ...
 
 
+class ReviewStore(Protocol):
+    """Tasks that wait for somebody's word. `run_id` is the run that was looked at; `who` tells callers apart.
+
+    Of several decisions at once one wins; the others get Conflict, as does whoever looked at an older run, or speaks of
+    a task that is not waiting for its review. Raises NotFound.
+    """
+
+    def waiting(self, *, limit: int) -> list[Task]:
+        """The first `limit` that wait, the longest waiting first."""
+        ...
+
+    def hold(self, task_id: str, *, run_id: str, who: str, hold_ms: int) -> Task:
+        """Keep others from deciding for a while: something has to be done before it is approved."""
+        ...
+
+    def let_go(self, task_id: str, *, who: str) -> None:
+        """Give the decision back. Harmless when it was not held."""
+        ...
+
+    def approve(self, task_id: str, *, run_id: str, who: str, by: str) -> Decided:
+        """pending_review → completed."""
+        ...
+
+    def reject(self, task_id: str, feedback: str, *, run_id: str, who: str, by: str) -> Decided:
+        """pending_review → pending, in its own session; → failed when it was rejected as often as it may be."""
+        ...
+
+
+class GraphStore(Protocol):
+    """Chains and fan-outs. Their steps and branches are tasks, and live by the same transitions."""
+
+    def submit(self, graph: Graph) -> tuple[TaskState, builtins.list[Doorbell]]:
+        """Store all of it, then let it begin: nothing runs before everything is there. What is to be rung.
+
+        Raises PoolDrained, StoreFull; then nothing of it will ever run.
+        """
+        ...
+
+    def get(self, whole_id: str) -> Whole:
+        """With its children. Raises NotFound."""
+        ...
+
+    def get_many(self, whole_ids: Sequence[str], *, children: bool = False) -> dict[str, Whole]:
+        """What is known of these, without those that do not exist."""
+        ...
+
+    def list(self, *, limit: int = 50, after: str | None = None) -> builtins.list[Whole]:
+        """Chains and fan-outs that are no part of others, newest first. Raises NotFound for an unknown `after`."""
+        ...
+
+    def inputs(self, plan: StepPlan) -> Inputs:
+        """What a step's prompt and condition are made of, as it is now."""
+        ...
+
+    def outcomes(self, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """What these tasks have to say to others, without those that do not exist."""
+        ...
+
+    def cancel(
+        self, whole_id: str, *, reason: str, after_step: bool = False
+    ) -> tuple[TaskState, builtins.list[Doorbell]]:
+        """End it: what runs is stopped, or, of a chain, comes to its end first; the rest is skipped. Raises NotFound.
+
+        An accepted cancel wins: it never becomes completed afterwards. What is final stays as it is.
+        """
+        ...
+
+    def resume(self, chain_id: str, graph: Graph, *, start: int) -> builtins.list[Doorbell]:
+        """A chain that failed or was cancelled goes on with new steps in the place of those from `start` on.
+
+        Raises Conflict in any other state.
+        """
+        ...
+
+    def tend(self, *, limit: int = 100) -> Tended:
+        """For the housekeeper: stop what is over its time, drop what never began, go on with what is wide."""
+        ...
+
+
 class Housekeeping(Protocol):
     """What the one housekeeper of a pool does, in bounded batches."""
 
@@ -194,7 +231,11 @@ class Housekeeping(Protocol):
         ...
 
     def due(self, *, limit: int = 500) -> list[Doorbell]:
-        """Parked tasks whose time has come: moved to pending."""
+        """Parked tasks whose time has come: moved to pending. Reviews whose time is over: failed."""
+        ...
+
+    def remind(self, *, pause_ms: int, limit: int = 500) -> list[str]:
+        """Reviews without a word for so long: an event for each. Their tasks."""
         ...
 
     def unrung(self, *, queue_empty: bool = False, limit: int = 500) -> list[Doorbell]:
@@ -339,6 +380,8 @@ class Store:
     events: EventStore
     logs: LogStore
     pool: PoolStore
+    reviews: ReviewStore
+    graph: GraphStore
 
     def close(self) -> None:
         """Give connections back. Harmless twice."""

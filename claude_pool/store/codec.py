@@ -28,6 +28,8 @@ FACTS: Final = (
     "run_id", "run_kind", "run_cap", "slot", "node", "session_id", "session_cost", "claimed_ms", "started_ms", "paid",
     "cost", "reserved", "estimates", "settled", "lost", "lost_charge", "lost_before",
     "parked_for", "until_ms", "waits", "need", "cancel_requested", "rings",
+    "rejections", "max_rejections", "review_expires",
+    "parent", "position", "on_fail", "skipped", "session_of",
 )  # fmt: skip
 """Fields that transitions look at; small ones only."""
 
@@ -35,14 +37,15 @@ RECORD: Final = (
     "state", "title", "options", "submitter", "created_ms", "since_ms", "queue",
     "runs", "attempts", "continuations", "infra_retries", "crashes", "next_kind",
     "run_id", "slot", "node", "session_id", "parked_for", "until_ms", "cancel_requested",
-    "cost", "reserved", "error", "progress", "estimates", "event_id",
+    "cost", "reserved", "error", "progress", "estimates", "event_id", "rejections",
+    "started_ms", "parent", "step", "skipped",
 )  # fmt: skip
 """Fields of a `Task`. Prompt, result and feedback are never among them: lists stay cheap however large those are."""
 
-_COUNTERS: Final = ("runs", "attempts", "continuations", "infra_retries", "crashes")
+_COUNTERS: Final = ("runs", "attempts", "continuations", "infra_retries", "crashes", "rejections")
 _PLAIN: Final = (
     "state", "title", "created_ms", "since_ms", "queue", "next_kind", "run_id", "slot", "node", "session_id",
-    "parked_for", "until_ms", "cancel_requested", "progress", "event_id",
+    "parked_for", "until_ms", "cancel_requested", "progress", "event_id", "started_ms", "parent", "step", "skipped",
 )  # fmt: skip
 _JSON: Final = ("options", "submitter", "error")
 
@@ -87,7 +90,10 @@ def new_fields(request: TaskRequest, *, queue: str) -> list[str]:
         "max_continuations": str(options.max_continuations),
         "max_infra_retries": str(options.max_infra_retries),
         "max_crashes": str(options.max_crashes),
+        "max_rejections": str(options.max_rejections),
     }
+    if options.review_expires_s is not None:
+        fields["review_expires"] = str(round(options.review_expires_s * 1000))
     if options.max_budget_usd is not None:
         fields["cap"] = str(to_micros(options.max_budget_usd))
     if options.tags:
@@ -194,6 +200,9 @@ def verdict_fields(verdict: Verdict) -> list[str]:
         "session_id": verdict.session_id,
         "session_cost": str(to_micros(verdict.session_cost_usd)) if verdict.session_id else None,
         "result": _with_branch(verdict, result).model_dump_json(exclude_defaults=True) if result else None,
+        "note": verdict.note.model_dump_json(exclude_defaults=True) if verdict.note else None,
+        "vars": json.dumps(verdict.vars) if verdict.vars else None,
+        "skipped": "1" if verdict.skipped else None,
         "breaker": breaker.kind if breaker else None,
         "breaker_code": breaker.code if breaker else None,
         "breaker_until": _text(breaker.until_ms) if breaker else None,
@@ -212,8 +221,8 @@ def _text(number: int | None) -> str | None:
 
 def bell_of(values: Sequence[str]) -> Doorbell:
     """A doorbell from what the scripts answer."""
-    task_id, queue, priority = values
-    return Doorbell(task_id=task_id, queue=queue, priority=int(priority))
+    task_id, queue, priority, group, *links = values
+    return Doorbell(task_id=task_id, queue=queue, priority=int(priority), group=group, then=tuple(links))
 
 
 def feedback_of(text: str) -> tuple[str, ...]:

@@ -32,6 +32,9 @@ class RedisHouse:
     def due(self, *, limit: int = 500) -> list[Doorbell]:
         return [codec.bell_of(bell) for bell in self._client.call("due", limit)]
 
+    def remind(self, *, pause_ms: int, limit: int = 500) -> list[str]:
+        return list(self._client.call("remind", pause_ms, limit))
+
     def unrung(self, *, queue_empty: bool = False, limit: int = 500) -> list[Doorbell]:
         answer = self._client.call("unrung", limit, UNHEARD_MS if queue_empty else "")
         return [codec.bell_of(bell) for bell in answer]

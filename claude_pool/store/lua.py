@@ -14,9 +14,10 @@ from typing import Final, NamedTuple
 
 from claude_pool.lifecycle import as_lua
 from claude_pool.store.codec import FACTS, RECORD
+from claude_pool.store.graph_codec import OUTCOME, PARENT, WHOLE
 
 FOLDER: Final = Path(__file__).parent / "scripts"
-PARTS: Final = ("lib", "money", "breaker")
+PARTS: Final = ("lib", "money", "breaker", "graph")
 SETTLING: Final = frozenset(
     {
         "finish",
@@ -30,6 +31,8 @@ SETTLING: Final = frozenset(
         "beat_node",
         "order_slot",
         "bury_slot",
+        "graph_cancel",
+        "graph_tend",
     }
 )
 
@@ -52,7 +55,9 @@ def _list(names: tuple[str, ...]) -> str:
 
 @cache
 def _prelude() -> str:
-    rendered = f"local MOVES = {as_lua()}\nlocal FACTS = {_list(FACTS)}\nlocal RECORD = {_list(RECORD)}\n"
+    lists = {"FACTS": FACTS, "RECORD": RECORD, "PARENT": PARENT, "WHOLE": WHOLE, "OUTCOME": OUTCOME}
+    rendered = f"local MOVES = {as_lua()}\n"
+    rendered += "".join(f"local {name} = {_list(fields)}\n" for name, fields in lists.items())
     return rendered + "\n".join((FOLDER / f"{part}.lua").read_text() for part in PARTS)
 
 

@@ -1,4 +1,4 @@
-"""The store over Redis, put together: one client, six facets."""
+"""The store over Redis, put together: one client, a facet for each protocol."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 from claude_pool.config import PoolConfig
 from claude_pool.store.base import Store
 from claude_pool.store.client import Client, connect, fake_client
+from claude_pool.store.graph import RedisGraphs
 from claude_pool.store.house import RedisHouse
 from claude_pool.store.pool import RedisPool
+from claude_pool.store.reviews import RedisReviews
 from claude_pool.store.slots import RedisSlots
 from claude_pool.store.streams import RedisEvents, RedisLogs
 from claude_pool.store.tasks import RedisTasks
@@ -34,6 +36,8 @@ def store_over(client: Client, config: PoolConfig) -> RedisStore:
         events=RedisEvents(client),
         logs=RedisLogs(client, config),
         pool=RedisPool(client, config),
+        reviews=RedisReviews(client),
+        graph=RedisGraphs(client),
         client=client,
     )
 

@@ -14,8 +14,8 @@ from claude_pool.models.base import to_micros, to_usd
 from claude_pool.models.pool import SlotIdentity
 from claude_pool.models.task import RunRecord, Task, TaskDetail, TaskRequest, TaskState
 from claude_pool.models.verdict import Verdict
-from claude_pool.store import codec
-from claude_pool.store.base import Claim, Doorbell, Page, RefusedClaim, Submitted, TaskFilter
+from claude_pool.store import codec, graph_codec
+from claude_pool.store.base import Claim, Doorbell, Ended, Page, RefusedClaim, Submitted, TaskFilter
 from claude_pool.store.client import Client
 
 IDEMPOTENCY_DAYS: Final = 7
@@ -87,14 +87,15 @@ class RedisTasks:
         answer = self._client.call("detail", task_id)
         if not answer:
             raise _no_task(task_id)
-        values, (prompt, result, *run), lines = answer
+        values, (prompt, result, feedback, *run), lines = answer
         task = codec.task_of(task_id, values)
         runs = [codec.run_of(line) for line in lines]
         if task.state in {TaskState.CLAIMED, TaskState.RUNNING}:
             runs.append(codec.current_run(task, *run))
         estimated = int(values[codec.RECORD.index("estimates")] or 0) > 0
         found = codec.result_of(task, result, estimated=estimated)
-        return TaskDetail(task=task, prompt=prompt or "", runs=tuple(runs), result=found)
+        said = codec.feedback_of(feedback or "")
+        return TaskDetail(task=task, prompt=prompt or "", runs=tuple(runs), result=found, feedback=said)
 
     def runs(self, task_id: str) -> tuple[RunRecord, ...]:
         return self.detail(task_id).runs
@@ -137,7 +138,7 @@ class RedisTasks:
         )
         if answer[0] == "refused":
             return RefusedClaim(answer[1])
-        _, values, prompt, feedback, kind, granted, resume, session_cost, lost_before = answer
+        _, values, prompt, feedback, kind, granted, resume, session_cost, lost_before, plan, note = answer
         task = codec.task_of(task_id, values)
         return Claim(
             task=task,
@@ -150,6 +151,8 @@ class RedisTasks:
             session_cost_usd=codec.micros(session_cost),
             lost_before=lost_before == "1",
             feedback=codec.feedback_of(feedback),
+            plan=graph_codec.plan_of(plan),
+            note=graph_codec.note_of(note),
         )
 
     def release(self, task_id: str, run_id: str, *, reason: str) -> bool:
@@ -161,10 +164,16 @@ class RedisTasks:
         answer = self._client.call("start", task_id, run_id, self._client.epoch or "", session_id)
         return _known(answer)[0] == "done"
 
-    def finish(self, task_id: str, run_id: str, verdict: Verdict) -> Task | None:
+    def end(self, task_id: str, run_id: str, verdict: Verdict) -> Ended | None:
         fields = codec.verdict_fields(verdict)
         answer = _known(self._client.call("finish", task_id, run_id, self._client.epoch or "", *fields))
-        return None if answer[0] == "stale" else codec.task_of(task_id, answer[1])
+        if answer[0] == "stale":
+            return None
+        return Ended(task=codec.task_of(task_id, answer[1]), bells=tuple(map(codec.bell_of, answer[2])))
+
+    def finish(self, task_id: str, run_id: str, verdict: Verdict) -> Task | None:
+        ended = self.end(task_id, run_id, verdict)
+        return None if ended is None else ended.task
 
     def cancel(self, task_id: str, *, reason: str) -> Task:
         answer = self._client.call("cancel", task_id, codec.one_line(reason, codec.REASON_CHARS) or "cancelled")

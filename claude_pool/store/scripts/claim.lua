@@ -10,15 +10,20 @@ local t = load_task(id)
 if not t then return {'refused', 'unknown'} end
 
 local function granted()
-  local texts = redis.call('HMGET', task_key(id), 'prompt', 'feedback')
+  local texts = redis.call('HMGET', task_key(id), 'prompt', 'feedback', 'plan', 'note')
   local resume = t.run_kind == 'continuation' and t.session_id or ''
   return {'granted', record(id), texts[1] or '', texts[2] or '', t.run_kind, t.run_cap, resume, t.session_cost,
-    t.lost_before}
+    t.lost_before, texts[3] or '', texts[4] or ''}
 end
 
 if t.state == 'claimed' and t.run_id == run_id then return granted() end  -- repeated after a lost answer
 if t.state ~= 'pending' then return {'refused', 'not_pending'} end
 
+local over = unwanted(t)
+if over then
+  end_task(t, over, true)
+  return {'refused', 'not_pending'}
+end
 local parking, probe = closed_door(t)
 if parking then
   move(t, 'park', 'parked', parking, parking.parked_for)

@@ -5,7 +5,7 @@ local id, run_id, epoch, v = ARGV[1], ARGV[2], ARGV[3], named(4)
 if reset(epoch) then return {'reset'} end
 local t = load_task(id)
 if not t or t.run_id ~= run_id then return {'stale'} end
-if t.settled == run_id then return {'again', record(id)} end
+if t.settled == run_id then return {'again', record(id), bells} end
 local late = t.lost == run_id and (t.state == 'pending' or t.state == 'parked')
 if not late and not at_work(t.state) then return {'stale'} end
 
@@ -46,17 +46,21 @@ end
 changes.settled, changes.lost, changes.lost_charge = run_id, '', ''
 changes.error = error_of()
 changes.next_kind = v.next_kind
-for _, name in ipairs({'session_id', 'session_cost', 'result'}) do
+for _, name in ipairs({'session_id', 'session_cost', 'result', 'note', 'vars'}) do
   if v[name] then changes[name] = v[name] end
 end
 if t.state == 'claimed' and t.paid == '' and (to == 'pending' or to == 'parked') then changes.attempts = '' end
 count(changes)
+if to == 'cancelled' and not cancelled and v.skipped then changes.skipped = '1' end
 if to == 'parked' then
   changes.parked_for = v.parked_for
   changes.until_ms = v.until_ms or (v.delay_ms and int(now + num(v.delay_ms))) or ''
   if v.breaker and (v.parked_for == 'limit' or v.parked_for == 'breaker') then
     changes.waits = 'breaker:' .. t.account
   end
+end
+if to == 'pending_review' and t.review_expires ~= '' then
+  changes.until_ms = int(now + num(t.review_expires))
 end
 if not late then
   if v.session_id then t.session_id = v.session_id end
@@ -70,4 +74,4 @@ if stays then
 else
   move(t, verb, to, changes, reason)
 end
-return {'done', record(id)}
+return {'done', record(id), bells}

@@ -77,6 +77,8 @@ end
 
 local function at_work(state) return state == 'claimed' or state == 'running' end
 
+local function waits(state) return state == 'parked' or state == 'pending_review' end
+
 local function final(state) return state == 'completed' or state == 'failed' or state == 'cancelled' end
 
 -- The indexes of the state that a task is in now.
@@ -90,6 +92,9 @@ local function enter(t)
     if t.waits ~= '' then  -- in the order of creation: who is parked again keeps its place
       redis.call('ZADD', P .. ':waits:' .. t.waits, redis.call('ZSCORE', P .. ':index', id) or '0', id)
     end
+  elseif state == 'pending_review' then
+    redis.call('ZADD', P .. ':reviews', int(now), id)
+    if t.until_ms ~= '' then redis.call('ZADD', P .. ':due', int(t.until_ms), id) end
   end
 end
 
@@ -101,9 +106,19 @@ local function leave(t, to)
   elseif state == 'parked' then
     redis.call('ZREM', P .. ':due', id)
     if t.waits ~= '' then redis.call('ZREM', P .. ':waits:' .. t.waits, id) end
+  elseif state == 'pending_review' then
+    redis.call('ZREM', P .. ':reviews', id)
+    redis.call('ZREM', P .. ':due', id)
   elseif at_work(state) and not at_work(to) then
     redis.call('ZREM', P .. ':leases', id)
   end
+end
+
+local child_moved               -- in graph.lua: a step or a branch moved, and its chain or fan-out may have to follow
+
+-- Nothing more happens to it until somebody acts.
+local function rests(state, until_ms)
+  return state == 'pending_review' or (state == 'parked' and until_ms == '')
 end
 
 local function may(state, verb, to)
@@ -117,11 +132,12 @@ local function move(t, verb, to, changes, reason)
     error('ILLEGAL move: ' .. verb .. ' from ' .. t.state .. ' to ' .. to)
   end
   local was, waited = t.state, {id = t.id, state = t.state, waits = t.waits}
+  local rested = rests(t.state, t.until_ms)
   changes.state = to
   changes.since_ms = int(now)
-  if was == 'parked' or to == 'parked' then
+  if waits(was) or waits(to) then
     for _, name in ipairs({'parked_for', 'until_ms', 'waits', 'need'}) do
-      if to ~= 'parked' or changes[name] == nil then changes[name] = '' end
+      if not waits(to) or changes[name] == nil then changes[name] = '' end
     end
   end
   if to == 'pending' then
@@ -134,16 +150,47 @@ local function move(t, verb, to, changes, reason)
   put(t, changes)
   leave(waited, to)
   enter(t)
+  if t.parent ~= '' then child_moved(t, rested) end
 end
 
--- A doorbell. A run that resumes a session goes where the session's files are, while that node lives.
+-- A new task, with all its indexes.
+local function birth(id, state, given)
+  local t = {id = id, state = state, until_ms = '', waits = ''}
+  redis.call('HSET', task_key(id), 'state', state, 'event_id', event('submit', id, {state = state}),
+    'created_ms', int(now), 'since_ms', int(now), 'rung_ms', int(now), unpack(given))
+  local born = redis.call('HINCRBY', P .. ':meta', 'born', 1)  -- a count, because many are born in one millisecond
+  redis.call('ZADD', P .. ':index', born, id)
+  for i = 1, #given, 2 do
+    if given[i] == 'tags' then
+      for _, tag in ipairs(names_in(given[i + 1])) do redis.call('ZADD', P .. ':tag:' .. tag, born, id) end
+    end
+  end
+  enter(t)
+end
+
+local LINKS = 19                -- doorbells that travel with one of a chain, to be rung after it
+
+-- The steps that can be rung one after another behind this one, without looking at the store in between.
+local function links_of(t)
+  local found = {}
+  if string.sub(t.parent, 1, 2) ~= 'c-' then return found end
+  local at = num(t.position)
+  for _, id in ipairs(redis.call('LRANGE', P .. ':kids:' .. t.parent, at + 1, at + LINKS)) do
+    if string.sub(id, 1, 2) ~= 't-' then break end
+    found[#found + 1] = id
+  end
+  return found
+end
+
+-- A doorbell: {id, queue, priority, group or '', links...}. A run that resumes a session goes where the session's files
+-- are, while that node lives.
 local function bell(t)
   local queue = t.queue
   if t.next_kind == 'continuation' and t.node ~= '' then
     local deadline = redis.call('ZSCORE', P .. ':nodes', t.node)
     if deadline and num(deadline) > now then queue = 'node.' .. t.node end
   end
-  return {t.id, queue, t.priority}
+  return {t.id, queue, t.priority, string.sub(t.parent, 1, 2) == 'f-' and t.parent or '', unpack(links_of(t))}
 end
 
 -- Closes the current run in the task's history.

@@ -73,6 +73,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':leases', '-inf', '(' .. i
   end
 end
 
+for _, b in ipairs(bells) do redis.call('ZADD', P .. ':bells', int(now), b[1]) end  -- rung with what is overdue
+
 -- slots and nodes that have been silent for a day are forgotten
 for _, kind in ipairs({'slot', 'node'}) do
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', P .. ':' .. kind .. 's', '-inf', int(now - 86400000), 'LIMIT', 0, 100)) do

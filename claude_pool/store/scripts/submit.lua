@@ -35,20 +35,8 @@ end
 if new > 0 and redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained', ''} end
 
 local function store(r)
-  local fields = {unpack(ARGV, r.from, r.to)}
-  local t = {id = r.id, state = 'pending', until_ms = '', waits = ''}
-  redis.call('HSET', task_key(r.id), 'request', r.hash, 'idem', r.key, 'state', t.state,
-    'event_id', event('submit', r.id, {state = t.state}), 'created_ms', int(now), 'since_ms', int(now),
-    'rung_ms', int(now), unpack(fields))
+  birth(r.id, 'pending', {'request', r.hash, 'idem', r.key, unpack(ARGV, r.from, r.to)})
   if r.key ~= '' then redis.call('SET', P .. ':idem:' .. r.key, r.id .. ' ' .. r.hash, 'PX', ttl_ms) end
-  local born = redis.call('HINCRBY', P .. ':meta', 'born', 1)  -- a count, because many are born in one millisecond
-  redis.call('ZADD', P .. ':index', born, r.id)
-  for i = 1, #fields, 2 do
-    if fields[i] == 'tags' then
-      for _, tag in ipairs(names_in(fields[i + 1])) do redis.call('ZADD', P .. ':tag:' .. tag, born, r.id) end
-    end
-  end
-  enter(t)
 end
 
 local answers = {'done'}

@@ -16,6 +16,8 @@ FACETS = {
     "events": base.EventStore,
     "logs": base.LogStore,
     "pool": base.PoolStore,
+    "reviews": base.ReviewStore,
+    "graph": base.GraphStore,
 }
 
 
