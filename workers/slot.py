@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import time
 
-from claude_pool.errors import PoolError, Unreachable
+from claude_pool.errors import PoolError, StoreReset, Unreachable
 from claude_pool.ids import new_run_id
+from claude_pool.keys import queue_of_node
 from claude_pool.models.run import StopCause
 from claude_pool.models.task import Task, TaskState
 from claude_pool.models.verdict import Verdict
@@ -104,13 +105,19 @@ class Slot:
                 time.sleep(_KNOCK_S[min(failures, len(_KNOCK_S) - 1)])
                 failures += 1
                 continue
+            except StoreReset as error:
+                _log.error("%s: the result stays in the journal: %s", claim.task.id, error)
+                return None
             journal.remove(claim.run_id)
             if task is None:
                 _log.warning("%s: run %s was superseded; its result is not taken", claim.task.id, claim.run_id)
             return task
 
     def _ring(self, task: Task) -> None:
+        """Ring for what waits again: on this node for as long as it stays, because the session's transcript is here."""
+        here = task.next_kind == "continuation" and not self._draining
+        queue = queue_of_node(self._tools.identity.node) if here else task.queue
         try:
-            self._tools.broker.ring([Doorbell(task_id=task.id, queue=task.queue, priority=task.options.priority)])
+            self._tools.broker.ring([Doorbell(task_id=task.id, queue=queue, priority=task.options.priority)])
         except Unreachable as error:
             _log.warning("%s: the doorbell did not ring: %s", task.id, error)
