@@ -2,7 +2,7 @@
 
 import pytest
 from chaosrig.checker import check
-from chaosrig.mutants import MUTANTS, SEEDS, STORM, Mutant, hunt, table
+from chaosrig.mutants import MUTANTS, SEEDS, STORM, Mutant, hunt
 from chaosrig.scripts import EVERYWHERE, Edit, apply
 from chaosrig.virtual import virtual_chaos
 
@@ -20,7 +20,6 @@ def test_the_storm_without_a_bug_is_clean(redis_server: RedisServer, seed: int) 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_seeded_bug_is_caught(redis_server: RedisServer, mutant: Mutant) -> None:
     caught = hunt(mutant, redis_server)
-    print(table([caught]))
     assert caught.by, f"nobody noticed: {mutant.name}"
 
 

@@ -15,7 +15,6 @@ SEEDS = (11, 12)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_many_tasks_in_a_storm_end_once_each_with_their_cost_known(redis_server: RedisServer, seed: int) -> None:
     report = check(virtual_chaos(seed, redis_server, Storm.of(500)))
-    print(report)
     assert report.ok, str(report)
     assert report.counts["recovered"] > 0
     assert report.counts["repeated_with_cause"] > 0

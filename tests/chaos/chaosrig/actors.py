@@ -7,6 +7,7 @@ seat to a new incarnation.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -122,10 +123,8 @@ class VirtualSlot:
             return
         if self._next != self._arrive and self._world.now_ms >= self._beaten_at + BEAT_MS:
             self._beat()
-        try:
+        with contextlib.suppress(Unreachable):
             self._next()
-        except Unreachable:
-            pass
 
     def _arrive(self) -> None:
         if self._world.now_ms < self._reborn_ms:
@@ -302,9 +301,7 @@ class Client:
     def __init__(self, world: World, tasks: int, *, batch: int = 20) -> None:
         self._world = world
         self._batch = batch
-        self._requests = [
-            plans.request(world.rng, f"key-{world.seed}-{number}") for number in range(tasks)
-        ]
+        self._requests = [plans.request(world.rng, f"key-{world.seed}-{number}") for number in range(tasks)]
         world.history.answers |= {str(one.idempotency_key): one.prompt for one in self._requests}
         self._unanswered: list[list[TaskRequest]] = []
         self.known: list[str] = []

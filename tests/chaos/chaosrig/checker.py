@@ -1,17 +1,17 @@
 """The checker: a history in, violations and counts out. Pure, one pass per witness, no mercy for missing evidence.
 
-    no_loss        every task that was promised to a client ends, or is parked with a reason and no time
-    no_phantom     nothing was executed that was not claimed and durably started before
-    no_overlap     at most one execution of a task at any moment
-    repeats        every further execution has a cause on the stream between; fresh paid ones only as allowed
-    fenced         a result is taken only as that of the run it comes from
-    one_verdict    a final state is reached once and never left
-    legal          every task's events are a path of the lifecycle; the record agrees with its last one
-    idempotent     one key, one task, whatever was repeated
-    money          each run is settled once, exactly where its cost is known; the ledger adds up; no limit was passed
-    results        a completed task gives its own answer
-    nothing_left   no lease, busy slot, doorbell, process or file remains
-    progress       work was done, and all along: a pool that refuses everything would pass the rest
+no_loss        every task that was promised to a client ends, or is parked with a reason and no time
+no_phantom     nothing was executed that was not claimed and durably started before
+no_overlap     at most one execution of a task at any moment
+repeats        every further execution has a cause on the stream between; fresh paid ones only as allowed
+fenced         a result is taken only as that of the run it comes from
+one_verdict    a final state is reached once and never left
+legal          every task's events are a path of the lifecycle; the record agrees with its last one
+idempotent     one key, one task, whatever was repeated
+money          each run is settled once, exactly where its cost is known; the ledger adds up; no limit was passed
+results        a completed task gives its own answer
+nothing_left   no lease, busy slot, doorbell, process or file remains
+progress       work was done, and all along: a pool that refuses everything would pass the rest
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations, pairwise
 
 from chaosrig.history import History
 from chaosrig.money import check_money
-from claude_pool.lifecycle import BORN_AS, may
+from claude_pool.lifecycle import BORN_AS, Verb, may
 from claude_pool.models.events import TaskEvent
-from claude_pool.models.task import TaskState
+from claude_pool.models.task import Task, TaskState
 from claude_pool.testing.ledger import Execution
 
 CAUSES = frozenset({"lose", "retry", "park", "reject"})
@@ -155,46 +156,71 @@ def _idempotent(history: History, lives: dict[str, Life]) -> Found:
     unanswered = {one.key for one in history.submissions if one.outcome == "unknown"} - set(by_key)
     unexplained = set(history.tasks) - set(owners)
     if len(unexplained) > len(unanswered):
-        yield "idempotent", sorted(unexplained)[0], f"{len(unexplained)} tasks that nobody asked for"
+        yield "idempotent", min(unexplained), f"{len(unexplained)} tasks that nobody asked for"
     for task_id in set(lives) - set(history.tasks):
         yield "no_loss", task_id, "was submitted, and is not in the store"
 
 
 def _legal(history: History, task_id: str, life: Life) -> Found:
-    state: TaskState | None = None
-    run_id: str | None = None
-    lost: set[str | None] = set()
-    ends = 0
-    for event in life.moves:
-        to = event.state
+    if life.moves:
+        yield from _Walk(history.task(task_id), life).walk()
+    yield from _asked(task_id, life)
+
+
+class _Walk:
+    """One task's moves, one after the other, against the table."""
+
+    def __init__(self, task: Task, life: Life) -> None:
+        self._task = task
+        self._life = life
+        self._state: TaskState | None = None
+        self._run_id: str | None = None
+        self._lost: set[str | None] = set()
+
+    def walk(self) -> Found:
+        for event in self._life.moves:
+            for found in (self._from(event), self._by(event), self._loss(event)):
+                for invariant, text in found:
+                    yield invariant, self._task.id, text
+            self._state = event.state
+        ends = sum(event.state.final for event in self._life.moves if event.state)
+        if ends > 1:
+            yield "one_verdict", self._task.id, f"{ends} final events"
+        if self._state is not self._task.state:
+            yield "legal", self._task.id, f"its last event says {self._state}, its record {self._task.state}"
+
+    def _from(self, event: TaskEvent) -> Iterator[tuple[str, str]]:
+        """Where it was, where it went."""
+        was, to = self._state, event.state
         assert to is not None
         if event.verb == "submit":
-            if state is not None or to not in BORN_AS:
-                yield "legal", task_id, f"submit from {state} to {to}"
-        elif state is None or event.was is not state or not may(event.verb, state, to):  # type: ignore[arg-type]
-            yield "legal", task_id, f"{event.verb} from {event.was} (it was {state}) to {to}"
-        if state is not None and state.final:
-            yield "one_verdict", task_id, f"{event.verb} to {to} after it was {state}"
+            if was is not None or to not in BORN_AS:
+                yield "legal", f"submit from {was} to {to}"
+        elif was is None or event.was is not was or not may(Verb(event.verb), was, to):
+            yield "legal", f"{event.verb} from {event.was} (it was {was}) to {to}"
+        if was is not None and was.final:
+            yield "one_verdict", f"{event.verb} to {to} after it was {was}"
+
+    def _by(self, event: TaskEvent) -> Iterator[tuple[str, str]]:
+        """Whose move it was."""
         if event.verb == "claim":
-            if event.run_id in life.claims and life.moves[life.claims[event.run_id]] is not event:
-                yield "legal", task_id, f"run {event.run_id} was claimed twice"
-            run_id = event.run_id
-        elif event.verb in {"start", "complete", "retry", "review"} and event.run_id != run_id:
-            yield "legal", task_id, f"{event.verb} by run {event.run_id}, but {run_id} had the task"
-        if event.verb == "lose":
-            lost.add(event.run_id)
-            policy = history.task(task_id).options.on_lost
-            if state is TaskState.RUNNING and to not in _LOST_TO[policy] and not _ended_by_limit(event, policy):
-                yield "legal", task_id, f"lost, and {to} although its policy is {policy}"
-        if event.verb == "complete" and state is not TaskState.RUNNING and event.run_id not in lost:
-            yield "legal", task_id, f"completed from {state} by a run that was not lost"
-        ends += to.final
-        state = to
-    if ends > 1:
-        yield "one_verdict", task_id, f"{ends} final events"
-    if state is not history.task(task_id).state:
-        yield "legal", task_id, f"its last event says {state}, its record {history.task(task_id).state}"
-    yield from _asked(task_id, life)
+            if event.run_id in self._life.claims and self._life.moves[self._life.claims[event.run_id]] is not event:
+                yield "legal", f"run {event.run_id} was claimed twice"
+            self._run_id = event.run_id
+        elif event.verb in {"start", "complete", "retry", "review"} and event.run_id != self._run_id:
+            yield "legal", f"{event.verb} by run {event.run_id}, but {self._run_id} had the task"
+        if event.verb == "complete" and self._state is not TaskState.RUNNING and event.run_id not in self._lost:
+            yield "legal", f"completed from {self._state} by a run that was not lost"
+
+    def _loss(self, event: TaskEvent) -> Iterator[tuple[str, str]]:
+        """A lost run sends its task where its policy says."""
+        if event.verb != "lose":
+            return
+        self._lost.add(event.run_id)
+        policy = self._task.options.on_lost
+        allowed = event.state in _LOST_TO[policy] or _ended_by_limit(event, policy)
+        if self._state is TaskState.RUNNING and not allowed:
+            yield "legal", f"lost, and {event.state} although its policy is {policy}"
 
 
 def _ended_by_limit(event: TaskEvent, policy: str) -> bool:
@@ -214,25 +240,28 @@ def _executed(history: History, life: Life, executions: list[Execution]) -> Foun
     if task_id not in history.tasks:
         yield "no_phantom", task_id, "executed, and not in the store"
         return
-    seen: set[str] = set()
-    for one in executions:
-        started = life.starts.get(one.run)
-        if one.run not in life.claims or started is None:
-            yield "no_phantom", task_id, f"run {one.run} was executed without claim and start"
-        elif one.start_s + history.clock_offset_s < started.at_ms / 1000 - EARLY_S:
-            yield "no_phantom", task_id, f"run {one.run} was executed before its start was durable"
-        if one.run in seen:
-            yield "repeats", task_id, f"run {one.run} was executed twice"
-        seen.add(one.run)
-    for number, first in enumerate(executions):
-        for second in executions[number + 1 :]:
-            if first.overlaps(second):
-                yield "no_overlap", task_id, f"runs {first.run} and {second.run} at the same time"
-    for first, second in zip(executions, executions[1:], strict=False):
+    yield from _started(history, life, executions)
+    for first, second in combinations(executions, 2):
+        if first.overlaps(second):
+            yield "no_overlap", task_id, f"runs {first.run} and {second.run} at the same time"
+    for first, second in pairwise(executions):
         between = life.moves[life.claims.get(first.run, 0) : life.claims.get(second.run, 0)]
         if not any(event.verb in CAUSES for event in between):
             yield "repeats", task_id, f"run {second.run} repeats {first.run} without a cause"
     yield from _afresh(history, task_id, executions)
+
+
+def _started(history: History, life: Life, executions: list[Execution]) -> Found:
+    """Claimed and durably started before, and executed once."""
+    for one in executions:
+        started = life.starts.get(one.run)
+        if one.run not in life.claims or started is None:
+            yield "no_phantom", one.task, f"run {one.run} was executed without claim and start"
+        elif one.start_s + history.clock_offset_s < started.at_ms / 1000 - EARLY_S:
+            yield "no_phantom", one.task, f"run {one.run} was executed before its start was durable"
+    for run, number in Counter(one.run for one in executions).items():
+        if number > 1:
+            yield "repeats", executions[0].task, f"run {run} was executed {number} times"
 
 
 def _afresh(history: History, task_id: str, executions: list[Execution]) -> Found:

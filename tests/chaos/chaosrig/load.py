@@ -10,9 +10,9 @@ from claude_pool.models.options import TaskOptions
 from claude_pool.models.task import TaskRequest
 
 KINDS: Final = {
-    "quick": '[[fake:ok text={key}]]',
+    "quick": "[[fake:ok text={key}]]",
     "ok": "[[fake:ok text={key} cost={cost}]]",
-    "slow": "[[fake:say text=working cost=0.02]] [[fake:slow s={seconds} every=0.1]] [[fake:ok text={key} cost={cost}]]",
+    "slow": "[[fake:say text=hm cost=0.02]] [[fake:slow s={seconds} every=0.1]] [[fake:ok text={key} cost={cost}]]",
     "crash": "[[fake:say text=working cost=0.02]] [[fake:signal times=1]] [[fake:ok text={key} cost={cost}]]",
     "cut": "[[fake:say text=working cost=0.01]] [[fake:cut times=1]] [[fake:ok text={key}]]",
     "no-result": "[[fake:say text=working cost=0.01]] [[fake:no-result times=1]] [[fake:ok text={key}]]",
@@ -24,15 +24,33 @@ KINDS: Final = {
 }
 
 MOSTLY_QUICK: Final = {
-    "quick": 900, "ok": 20, "slow": 40, "crash": 10, "cut": 5, "no-result": 5, "api": 6, "silent": 3, "tree": 3, "turns": 5,
+    "quick": 900,
+    "ok": 20,
+    "slow": 40,
+    "crash": 10,
+    "cut": 5,
+    "no-result": 5,
+    "api": 6,
+    "silent": 3,
+    "tree": 3,
+    "turns": 5,
     "poison": 2,
-}  # fmt: skip
+}
 """For ten thousand tasks."""
 
 MIXED: Final = {
-    "quick": 600, "ok": 60, "slow": 150, "crash": 40, "cut": 30, "no-result": 20, "api": 30, "silent": 15, "tree": 15,
-    "turns": 20, "poison": 10,
-}  # fmt: skip
+    "quick": 600,
+    "ok": 60,
+    "slow": 150,
+    "crash": 40,
+    "cut": 30,
+    "no-result": 20,
+    "api": 30,
+    "silent": 15,
+    "tree": 15,
+    "turns": 20,
+    "poison": 10,
+}
 """For a short run."""
 
 

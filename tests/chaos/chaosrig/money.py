@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from chaosrig.history import History
 from claude_pool.models.base import to_micros
-from claude_pool.models.task import RunRecord, TaskDetail
+from claude_pool.models.task import TaskDetail
 from claude_pool.testing.ledger import Execution
 
 Found = Iterator[tuple[str, str, str]]

@@ -80,21 +80,49 @@ MUTANTS: Final = (
             "if t.state ~= 'pending' then return {'refused', 'not_pending'} end",
         ),
     ),
-    Mutant("a refused start says done", _in("start", _FINISH_FENCE, "if not t or t.run_id ~= run_id then return {'done'} end")),
+    Mutant(
+        "a refused start says done",
+        _in("start", _FINISH_FENCE, "if not t or t.run_id ~= run_id then return {'done'} end"),
+    ),
     Mutant("the slot does not wait for its start", patches=_slot("_start", _starts_anyway)),
     Mutant("the guard does not watch the lease", patches=_slot("_guard", lambda _slot: None)),
     Mutant("leases are reaped before they end", _in("reap", "'(' .. int(now - slack_ms)", "'(' .. int(now + 400)")),
     Mutant("what was lost is never reaped", _in("reap", "'(' .. int(now - slack_ms)", "'(' .. int(now - 36000000)")),
-    Mutant("a lost run starts afresh, unasked", _in("reap", "changes.next_kind = 'continuation'\n    changes.continuations", "changes.next_kind = 'attempt'\n    changes.continuations")),
+    Mutant(
+        "a lost run starts afresh, unasked",
+        _in(
+            "reap",
+            "changes.next_kind = 'continuation'\n    changes.continuations",
+            "changes.next_kind = 'attempt'\n    changes.continuations",
+        ),
+    ),
     Mutant("hold is not honoured", _in("reap", "if t.on_lost == 'hold' then", "if false then")),
     Mutant("fail is taken for resume", _in("reap", "if t.on_lost == 'resume' and", "if t.on_lost ~= 'restart' and")),
-    Mutant("crashes are not counted", _in("finish", "if field and not late and", "if field and field ~= 'crashes' and not late and")),
-    Mutant("lost doorbells stay lost", _in(EVERYWHERE, "redis.call('ZADD', P .. ':bells', int(now + BELL_MS), id)", "local _ = BELL_MS")),
-    Mutant("overdue tasks are not found", patches=(lambda: mock.patch.object(RedisHouse, "unrung", lambda *_, **__: []),)),
-    Mutant("parked tasks do not wake", _in(EVERYWHERE, "if t.until_ms ~= '' then redis.call('ZADD', P .. ':due', int(t.until_ms), id) end", "")),
-    Mutant("a key is forgotten at once", _in("submit", "if task_id and redis.call('EXISTS', task_key(task_id)) == 1 then", "if false then")),
-    Mutant("one of a batch is not queued", _in("submit", "  end\n  enter(t)\nend", "  end\n  if not string.find(r.id, '[0-3]$') then enter(t) end\nend")),
-    Mutant("a cancel loses against a result", _in("finish", "local to = cancelled and 'cancelled' or v.to", "local to = v.to")),
+    Mutant(
+        "crashes are not counted",
+        _in("finish", "if field and not late and", "if field and field ~= 'crashes' and not late and"),
+    ),
+    Mutant(
+        "lost doorbells stay lost",
+        _in(EVERYWHERE, "redis.call('ZADD', P .. ':bells', int(now + BELL_MS), id)", "local _ = BELL_MS"),
+    ),
+    Mutant("overdue tasks are not found", patches=(lambda: mock.patch.object(RedisHouse, "unrung", return_value=[]),)),
+    Mutant(
+        "parked tasks do not wake",
+        _in(EVERYWHERE, "if t.until_ms ~= '' then redis.call('ZADD', P .. ':due', int(t.until_ms), id) end", ""),
+    ),
+    Mutant(
+        "a key is forgotten at once",
+        _in("submit", "if task_id and redis.call('EXISTS', task_key(task_id)) == 1 then", "if false then"),
+    ),
+    Mutant(
+        "one of a batch is not queued",
+        _in("submit", "  end\n  enter(t)\nend", "  end\n  if not string.find(r.id, '[0-3]$') then enter(t) end\nend"),
+    ),
+    Mutant(
+        "a cancel loses against a result",
+        _in("finish", "local to = cancelled and 'cancelled' or v.to", "local to = v.to"),
+    ),
     Mutant(
         "a cancel may end what has ended",
         (
@@ -102,16 +130,38 @@ MUTANTS: Final = (
             Edit(EVERYWHERE, _ALL, "true"),
         ),
     ),
-    Mutant("a loss is not told on the stream", _in(EVERYWHERE, "changes.event_id = event(verb,", "changes.event_id = verb ~= 'lose' and event(verb,")),
-    Mutant("the ledger grants too much", _in(EVERYWHERE, "if left and need and need > left then", "if left and need and need > left + 500000 then")),
+    Mutant(
+        "a loss is not told on the stream",
+        _in(EVERYWHERE, "changes.event_id = event(verb,", "changes.event_id = verb ~= 'lose' and event(verb,"),
+    ),
+    Mutant(
+        "the ledger grants too much",
+        _in(EVERYWHERE, "if left and need and need > left then", "if left and need and need > left + 500000 then"),
+    ),
     Mutant("reservations are not given back", _in(EVERYWHERE, "if held ~= 0 then", "if held ~= 0 and false then")),
     Mutant("a late report is charged twice", _in("finish", "settle(t, cost - num(t.lost_charge))", "settle(t, cost)")),
-    Mutant("a free loss is charged", _in("reap", "local changes = settle(t, 0)", "local changes = settle(t, num(t.reserved))")),
-    Mutant("estimates are not marked", _in("finish", "end_run(t, outcome, after, cost, estimated)\n  free_slot", "end_run(t, outcome, after, cost, false)\n  free_slot")),
-    Mutant("half a cost is settled", _in("finish", "changes = settle(t, cost)\n", "cost = math.floor(cost / 2)\n  changes = settle(t, cost)\n")),
-    Mutant("results are dropped", _in("finish", "{'session_id', 'session_cost', 'result'}", "{'session_id', 'session_cost'}")),
+    Mutant(
+        "a free loss is charged",
+        _in("reap", "local changes = settle(t, 0)", "local changes = settle(t, num(t.reserved))"),
+    ),
+    Mutant(
+        "estimates are not marked",
+        _in(
+            "finish",
+            "end_run(t, outcome, after, cost, estimated)\n  free_slot",
+            "end_run(t, outcome, after, cost, false)\n  free_slot",
+        ),
+    ),
+    Mutant(
+        "half a cost is settled",
+        _in("finish", "changes = settle(t, cost)\n", "cost = math.floor(cost / 2)\n  changes = settle(t, cost)\n"),
+    ),
+    Mutant(
+        "results are dropped",
+        _in("finish", "{'session_id', 'session_cost', 'result'}", "{'session_id', 'session_cost'}"),
+    ),
     Mutant("slots stay busy for ever", _in(EVERYWHERE, "redis.call('SREM', P .. ':busy', t.slot)", "")),
-)  # fmt: skip
+)
 
 STORM: Final = Storm.of(150, redis_kills=0, jumps=0, kills=20, stalls=70, slots=12, patience_ms=150_000)
 

@@ -36,6 +36,8 @@ from claude_pool.testing.redis_server import RedisServer, find_program, short_fo
 
 PATIENCE_S = 90.0
 BATCH = 50
+MISS_S = 2.0
+"""How long a fault waits for somebody to hit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +165,11 @@ class _Storm:
         """Whatever came since; True when there was something."""
         try:
             events, self._cursor = self._store.events.read(self._cursor, block_ms=200, limit=5_000)
+            self.history.events += events
             self.history.samples.append(self._money())
         except PoolError:
             time.sleep(0.05)
             return True
-        self.history.events += events
         return bool(events)
 
     def _money(self) -> Money:
@@ -188,36 +190,40 @@ class _Storm:
                 self._let_go()
                 time.sleep(min(left, 0.05))
             next_at += gap_s * self._rng.uniform(0.5, 1.5)
-            with contextlib.suppress(PoolError, OSError, WaitTimeout):
-                if (target := self._do(kind)) is not None:
-                    self.history.faults.append(Fault(time.time(), kind, target))
+            self._until_it_hits(kind)
         while self._stopped:
             self._let_go()
             time.sleep(0.05)
 
+    def _until_it_hits(self, kind: str) -> None:
+        """Once; again as long as there is nobody to be hit, for a moment."""
+        deadline = time.monotonic() + MISS_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(PoolError, OSError, WaitTimeout):
+                if (target := self._do(kind)) is not None:
+                    self.history.faults.append(Fault(time.time(), kind, target))
+                    return
+            self._let_go()
+            time.sleep(0.02)
+
     def _do(self, kind: str) -> str | None:
         """One fault; what it hit, None when there was nothing to hit."""
         victims = self._victims
-        match kind:
-            case "slot_kill":
-                return victims.kill(victims.slot())
-            case "guard_kill":
-                return victims.kill(victims.guard())
-            case "cli_kill":
-                return victims.kill(victims.cli())
-            case "housekeeper_kill":
-                return victims.kill(victims.housekeeper())
-            case "slot_stop":
-                return self._stop(victims.slot())
-            case "supervisor_kill":
-                return self._restart_node()
-            case "redis_kill":
-                self._server.restart()
-                return "redis"
-            case "cancel":
-                return self._cancel()
-            case _:
-                return victims.meddle(kind, self._ids)
+        deeds: dict[str, Callable[[], str | None]] = {
+            "slot_kill": lambda: victims.kill(victims.slot()),
+            "guard_kill": lambda: victims.kill(victims.guard()),
+            "cli_kill": lambda: victims.kill(victims.cli()),
+            "housekeeper_kill": lambda: victims.kill(victims.housekeeper()),
+            "slot_stop": lambda: self._stop(victims.slot()),
+            "supervisor_kill": self._restart_node,
+            "redis_kill": self._restart_redis,
+            "cancel": self._cancel,
+        }
+        return deeds.get(kind, lambda: victims.meddle(kind, self._ids))()
+
+    def _restart_redis(self) -> str:
+        self._server.restart()
+        return "redis"
 
     def _stop(self, pid: int | None) -> str | None:
         if pid is None:

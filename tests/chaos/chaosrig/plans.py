@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.run import ExitFacts, RateLimit, RunFacts, StopCause
 from claude_pool.models.task import TaskRequest
 
 KINDS: Final = {
-    "ok": 60, "slow": 14, "api": 8, "crash": 6, "cut": 4, "silent": 3, "turns": 2, "limit": 0.15, "login": 0.05,
+    "ok": 40, "slow": 34, "api": 8, "crash": 6, "cut": 4, "silent": 3, "turns": 2, "limit": 0.15, "login": 0.05,
     "poison": 2,
 }  # fmt: skip
 """How often each kind of task comes, by weight."""
@@ -53,37 +53,41 @@ def request(rng: random.Random, key: str) -> TaskRequest:
     return TaskRequest(prompt=plan.prompt, options=options, idempotency_key=key)
 
 
+_STOPPED: Final = {
+    "silent": StopCause.SILENCE,
+    "cancelled": StopCause.CANCELLED,
+    "fenced": StopCause.FENCED,
+}
+_TOLD: Final[dict[str, dict[str, Any]]] = {
+    "api": {"terminal_reason": "api_error", "api_error_status": 529, "saw_output": False},
+    "turns": {"subtype": "error_max_turns", "terminal_reason": "max_turns"},
+    "budget": {"subtype": "error_max_budget_usd", "terminal_reason": "budget_exhausted"},
+    "login": {"api_error_category": "authentication_failed", "api_error_status": 401},
+}
+
+
 def facts(kind: str, *, answer: str, session_id: str, paid: int, total: int, now_ms: int) -> RunFacts:
     """How a run of this kind ended: `paid` and the session's `total` are micro-dollars, known from its result line."""
     told = RunFacts(
         session_id=session_id, saw_init=True, saw_output=paid > 0, has_result=True, cost_known=True,
         cost_usd=paid / 1e6, session_cost_usd=total / 1e6, exit=ExitFacts(code=0),
     )  # fmt: skip
-    match kind:
-        case "ok":
-            return told.evolve(subtype="success", terminal_reason="completed", output=answer)
-        case "api":
-            return told.evolve(is_error=True, terminal_reason="api_error", api_error_status=529, saw_output=False)
-        case "turns":
-            return told.evolve(is_error=True, subtype="error_max_turns", terminal_reason="max_turns")
-        case "budget":
-            return told.evolve(is_error=True, subtype="error_max_budget_usd", terminal_reason="budget_exhausted")
-        case "limit":
-            resets = RateLimit(resets_at=now_ms / 1000 + 90)
-            return told.evolve(is_error=True, api_error_category="usage_limit_reached", rate_limit=resets)
-        case "login":
-            return told.evolve(is_error=True, api_error_category="authentication_failed", api_error_status=401)
-        case "silent" | "cancelled" | "fenced" | "drained":
-            cause = {"silent": StopCause.SILENCE}.get(kind) or StopCause(kind)
-            return told.evolve(is_error=True, terminal_reason="aborted_streaming", stopped=cause)
-        case _:
-            return died(kind, session_id=session_id, paid=paid)
+    if kind == "ok":
+        return told.evolve(subtype="success", terminal_reason="completed", output=answer)
+    if kind == "limit":
+        resets = RateLimit(resets_at=now_ms / 1000 + 90)
+        return told.evolve(is_error=True, api_error_category="usage_limit_reached", rate_limit=resets)
+    if kind in _STOPPED:
+        return told.evolve(is_error=True, terminal_reason="aborted_streaming", stopped=_STOPPED[kind])
+    if kind in _TOLD:
+        return told.evolve(is_error=True, **_TOLD[kind])
+    return died(kind, session_id=session_id, paid=paid)
 
 
 def died(kind: str, *, session_id: str, paid: int) -> RunFacts:
     """A run that said nothing of its end: what it spent is estimated, on the high side, from what was seen."""
     exit_ = ExitFacts(code=0) if kind == "cut" else ExitFacts(signal=9)
     return RunFacts(
-        session_id=session_id, saw_init=True, saw_output=paid > 0, cost_usd=paid * 1.5 / 1e6, cost_known=False, exit=exit_,
+        session_id=session_id, saw_init=True, saw_output=paid > 0, cost_usd=paid * 1.5 / 1e6, exit=exit_,
         stopped=StopCause.FENCED if kind == "lease" else StopCause.NONE,
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """A `claude` that costs two milliseconds: a shell script for plain answers, the full fake for everything else.
 
-Ten thousand runs of a Python program would measure Python's start. The model `quick` chooses the short way: it reads the
-prompt, notes itself in the ledger as `claude_pool.testing.fake_session` describes, and answers what the prompt's
+Ten thousand runs of a Python program would measure Python's start. The model `quick` chooses the short way: it reads
+the prompt, notes itself in the ledger as `claude_pool.testing.fake_session` describes, and answers what the prompt's
 `text=` says. Its clock is /proc/uptime, in hundredths: starts are rounded up and ends down, so that an overlap that the
 ledger shows did happen.
 """
@@ -30,12 +30,16 @@ answer=${answer%%]*}
 me="$CLAUDE_POOL_TASK $CLAUDE_POOL_RUN $$"
 read -r up rest < /proc/uptime
 echo "S $me ${up}9999" >> "@LEDGER@"
-used='"usage":{"input_tokens":1,"output_tokens":1},"model_usage_since_last_result":{"quick":{"inputTokens":1,"outputTokens":1,"costUSD":0.01}},"modelUsage":{"quick":{"inputTokens":1,"outputTokens":1,"costUSD":0.01}}'
-echo '{"type":"system","subtype":"init","session_id":"'$session'","model":"quick","claude_code_version":"2.1.330","tools":[],"mcp_servers":[]}'
-echo '{"type":"assistant","session_id":"'$session'","message":{"id":"m1","role":"assistant","model":"quick","content":[{"type":"text","text":"'$answer'"}],"usage":{"input_tokens":1,"output_tokens":1}}}'
+said='"session_id":"'$session'","model":"quick"'
+tokens='"inputTokens":1,"outputTokens":1,"costUSD":0.01'
+used='"model_usage_since_last_result":{"quick":{'$tokens'}},"modelUsage":{"quick":{'$tokens'}},"total_cost_usd":0.01'
+text='"content":[{"type":"text","text":"'$answer'"}],"usage":{"input_tokens":1,"output_tokens":1}'
+echo '{"type":"system","subtype":"init",'$said',"claude_code_version":"2.1.330","tools":[],"mcp_servers":[]}'
+echo '{"type":"assistant",'$said',"message":{"id":"m1","role":"assistant","model":"quick",'$text'}}'
 read -r up rest < /proc/uptime
 echo "E $me ${up} @COST@ success" >> "@LEDGER@"
-echo '{"type":"result","subtype":"success","is_error":false,"terminal_reason":"completed","stop_reason":"end_turn","session_id":"'$session'","num_turns":1,"duration_ms":1,"duration_api_ms":1,"total_cost_usd":0.01,"result":"'$answer'",'"$used"'}'
+ended='"is_error":false,"terminal_reason":"completed","stop_reason":"end_turn","num_turns":1'
+echo '{"type":"result","subtype":"success",'$ended','$said',"result":"'$answer'","usage":{},'$used'}'
 """
 
 

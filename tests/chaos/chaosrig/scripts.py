@@ -30,7 +30,7 @@ CLOCK: Final = Edit(
     "local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)",
     "local now = tonumber(redis.call('GET', P .. ':now'))",
 )
-"""Time is what `<P>:now` says and moves only when somebody moves it, so a seed does not depend on the machine's speed."""
+"""Time is what `<P>:now` says and moves only when somebody moves it: no seed depends on the machine's speed."""
 
 
 def apply(name: str, text: str, edits: tuple[Edit, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Whom to hurt: the processes of the nodes, found in /proc and not by what the pool says; and the queue of doorbells."""
+"""Whom to hurt: the processes of the nodes, found in /proc and not by the pool's word; and the queue of doorbells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import random
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from claude_pool.testing.node import TestNode, children_of, command_line
 from claude_pool.testing.redis_server import RedisServer
@@ -53,7 +52,9 @@ class Victims:
         return self._one_of([guard for pid in self.slots() for guard in self.guards_of(pid)])
 
     def cli(self) -> int | None:
-        return self._one_of([cli for pid in self.slots() for guard in self.guards_of(pid) for cli in children_of(guard)])
+        return self._one_of(
+            [cli for pid in self.slots() for guard in self.guards_of(pid) for cli in children_of(guard)]
+        )
 
     def housekeeper(self) -> int | None:
         """A child of a supervisor without a guard."""
@@ -97,9 +98,9 @@ class Victims:
         return None if reply.startswith(b"$-1") else reply.split(b"\r\n", 1)[1].removesuffix(b"\r\n").decode()
 
 
-def marked(pool: str) -> dict[int, str]:
-    """Every process that carries the pool's mark, with its command line."""
-    mark, found = f"CLAUDE_POOL_NAME={pool}".encode() + b"\0", dict[int, Any]()
+def marked(value: str, *, variable: str = "CLAUDE_POOL_NAME") -> dict[int, str]:
+    """Every process that carries the mark of a pool (or of a run), with its command line."""
+    mark, found = f"{variable}={value}".encode() + b"\0", dict[int, str]()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark in (folder / "environ").read_bytes() + b"\0":

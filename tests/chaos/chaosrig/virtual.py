@@ -52,7 +52,12 @@ class Storm:
 def virtual_chaos(seed: int, server: RedisServer, storm: Storm, *, edits: tuple[Edit, ...] = ()) -> History:
     """Play one storm on the server, which is left empty."""
     config = PoolConfig(
-        name=f"v{seed}", node="n0", lease_s=LEASE_MS / 1000, slack_s=SLACK_MS / 1000, housekeeping_s=0.1, budget_usd=None
+        name=f"v{seed}",
+        node="n0",
+        lease_s=LEASE_MS / 1000,
+        slack_s=SLACK_MS / 1000,
+        housekeeping_s=0.1,
+        budget_usd=None,
     )
     with ExitStack() as stack:
         stack.enter_context(edited(CLOCK, *edits))

@@ -1,4 +1,4 @@
-"""The virtual world: one seed, one clock that can be moved, one queue of doorbells that loses and repeats, real scripts.
+"""The virtual world: one seed, one clock that can be moved, a queue that loses and repeats doorbells, real scripts.
 
 Everything happens in one thread, step by step, in an order that the seed decides; so a seed gives the same history
 again. Only the store is real: the scripts as they are (but for the clock, see `scripts.CLOCK`) on a real Redis, which
@@ -103,16 +103,23 @@ class World:
     @contextmanager
     def own_clock(self) -> Iterator[None]:
         """The housekeeper's view of this host's time since boot."""
-        with mock.patch.object(housekeeper, "_own_ms", lambda: self.now_ms):
+        with mock.patch.object(housekeeper, "_own_ms", self._own_ms):
             yield
+
+    def _own_ms(self) -> int:
+        return self.now_ms
 
     @contextmanager
     def own_ids(self) -> Iterator[None]:
         """Ids come from the seed too: the store orders by them what came at the same time."""
         ids_rng = random.Random(self.seed + 1)
+
+        def seeded() -> uuid.UUID:
+            return uuid.UUID(bytes=ids_rng.randbytes(16), version=4)
+
         with (
             mock.patch.object(ids.secrets, "token_bytes", ids_rng.randbytes),
-            mock.patch.object(ids.uuid, "uuid4", lambda: uuid.UUID(bytes=ids_rng.randbytes(16), version=4)),
+            mock.patch.object(ids.uuid, "uuid4", seeded),
         ):
             yield
 
