@@ -14,6 +14,12 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
     <P>:due                     zset    parked task ids by the time they wake (ms)
     <P>:waits:<what>            zset    parked task ids by creation; what is `budget:<scope>`, `breaker:<account>`
     <P>:bells                   zset    pending task ids by when the doorbell is to be rung again (ms)
+    <P>:reviews                 zset    tasks that wait for their review by when somebody was last told (ms)
+    <P>:graphs:<id>             hash    a chain or fan-out: what was asked, where it stands
+    <P>:kids:<id>               list    its tasks, in order
+    <P>:over                    zset    graphs that are over by the time they ended (ms)
+    <P>:stopping                zset    graphs whose tasks are being cancelled
+    <P>:deadlines               zset    graphs with a time limit by when it ends (ms)
     <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
     <P>:slots                   zset    slot ids by lease deadline (ms)
     <P>:busy                    set     ids of slots that run something

@@ -112,3 +112,12 @@ def test_a_log_keeps_about_the_newest_lines(store: RedisStore) -> None:
     found = store.logs.read("t-1", limit=10 * most)
     assert most <= len(found) < 2 * most
     assert found[-1].text == str(3 * most - 1)
+
+
+def test_a_record_knows_its_last_event(store: RedisStore, hand: Hand) -> None:
+    claim = hand.run(hand.submit())
+    assert store.tasks.get(claim.task.id).event_id == store.events.head()
+    store.tasks.cancel(claim.task.id, reason="x")
+    assert store.tasks.get(claim.task.id).event_id == store.events.head()
+    hand.finish(claim, "completed")
+    assert store.tasks.get(claim.task.id).event_id == store.events.head()

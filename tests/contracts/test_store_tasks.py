@@ -393,12 +393,3 @@ def test_what_does_not_exist_is_harmless_where_a_slot_speaks(store: RedisStore) 
     assert store.tasks.finish("t-0000000000", "r", Verdict(to=TaskState.FAILED)) is None
     assert not store.tasks.start("t-0000000000", "r", session_id="s")
     assert not store.tasks.release("t-0000000000", "r", reason="x")
-
-
-def test_a_record_knows_its_last_event(store: RedisStore, hand: Hand) -> None:
-    claim = hand.run(hand.submit())
-    assert store.tasks.get(claim.task.id).event_id == store.events.head()
-    store.tasks.cancel(claim.task.id, reason="x")
-    assert store.tasks.get(claim.task.id).event_id == store.events.head()
-    hand.finish(claim, "completed")
-    assert store.tasks.get(claim.task.id).event_id == store.events.head()

@@ -1,7 +1,7 @@
 """The protocol's own checkers against the server over HTTP: the inspector's strict look at the schemas, and the
 conformance suite.
 
-Both come from npm, pinned by a lock file, and are kept beside the virtual environment. The suite's scenarios that need a
+Both come from npm, pinned by a lock file, and stay beside the virtual environment. The suite's scenarios that need a
 demonstration server's tools are listed in `expected-failures.yml`; what is left checks transport, sessions, lists,
 completion, and the defence against foreign hosts. Without Node the tests are skipped, and in CI they fail.
 """
@@ -101,7 +101,7 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
-    """The application as it is served, Host and Origin checked; only the token, which the suite can't send, is added."""
+    """The application as it is served, Host and Origin checked; the token, which the suite can't send, is added."""
     config = PoolConfig(home=tmp_path / "home", node="n1")
     store = fake_store(config)
     store.pool.prepare(epoch=None)

@@ -10,7 +10,7 @@ from mcp_server.tools.answers import gives, result_document, status_document
 def test_a_schema_promises_some_fields_and_knows_others() -> None:
     assert gives({"b": str}, a=int) == {
         "type": "object",
-        "properties": {"a": {"type": "integer"}, "b": {"type": ["string", "null"]}},
+        "properties": {"a": {"type": "integer"}, "b": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
         "required": ["a"],
     }
 
