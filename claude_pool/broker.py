@@ -128,13 +128,28 @@ class CeleryBroker:
                     for start in range(0, len(messages), _AT_ONCE):
                         client.lpush(name, *messages[start : start + _AT_ONCE])
 
+    def _links(self, bell: Doorbell) -> list[dict[str, Any]]:
+        """The steps behind it, as Celery's chain carries them: immutable signatures with ids, the last one first."""
+        options = {"queue": bell.queue, "priority": bell.priority, "ignore_result": True}
+        return [
+            dict(self._app.signature(TASK_NAME, args=(id_,), immutable=True, options={**options, "task_id": id_}))
+            for id_ in reversed(bell.then)
+        ]
+
     def _message(self, channel: Any, bell: Doorbell) -> str:
-        """What Celery itself would push. The id of the message is the task's, so that Flower shows ids we know."""
+        """What Celery itself would push for a task alone, the head of a chain or a member of a group.
+
+        The id of the message is the task's, and that of the group the fan-out's, so that Flower shows ids we know.
+        """
         from kombu.serialization import dumps as serialize  # noqa: PLC0415 - heavy, see above
         from kombu.utils.json import dumps as to_json  # noqa: PLC0415 - the same
 
         amqp: Any = self._app.amqp
-        task: Any = amqp.as_task_v2(bell.task_id, TASK_NAME, args=(bell.task_id,), kwargs={}, ignore_result=True)
+        links = self._links(bell)
+        task: Any = amqp.as_task_v2(
+            bell.task_id, TASK_NAME, args=(bell.task_id,), kwargs={}, ignore_result=True, root_id=bell.task_id,
+            chain=links or None, group_id=bell.group or None,
+        )  # fmt: skip
         content_type, encoding, body = serialize(task.body, serializer="json")
         properties = {**task.properties, "delivery_mode": 2}
         message = channel.prepare_message(body, bell.priority, content_type, encoding, task.headers, properties)

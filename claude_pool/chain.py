@@ -138,6 +138,10 @@ def _for_all(options: ChainOptions) -> TaskOptions:
     return TaskOptions(**{name: value for name, value in chosen.items() if value is not None})
 
 
+def _own_options(step: ChainStep) -> TaskOptions:
+    return step.options.evolve(review=True) if step.gate and step.gate.review else step.options
+
+
 def _gathers(step: ChainStep) -> bool:
     return step.fan_out is not None and step.fan_out.gather is not None
 
@@ -168,7 +172,7 @@ def _plan_step(chain_id: str, step: ChainStep, site: Site, *, previous: str | No
     node = TaskNode(
         id=site.new_id("t"),
         parent=chain_id,
-        request=request_at(site, step.prompt, step.options, title=step.name),
+        request=request_at(site, step.prompt, _own_options(step), title=step.name),
         plan=plan.evolve(
             name=step.name,
             output_vars=step.output_vars,

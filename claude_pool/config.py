@@ -130,6 +130,10 @@ class PoolConfig(BaseSettings):
     max_output_bytes: Annotated[int, Field(ge=1 << 10, le=64 << 20)] = Field(
         default=1 << 20, description="most of an answer kept in Redis; the rest is in a file on the node"
     )
+    inline_output_bytes: Annotated[int, Field(ge=1 << 10, le=1 << 20)] = Field(
+        default=32 << 10,
+        description="most of an earlier answer in a later prompt; beyond: its beginning, and a file",
+    )
     redis_linger_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=5, description="how long the private Redis stays after its last user"
     )

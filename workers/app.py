@@ -21,6 +21,7 @@ from celery.exceptions import Ignore
 from celery.worker import state as worker_state
 
 from claude_pool.keys import TASK_NAME
+from claude_pool.store.base import Doorbell
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Ear:
     """One slot's Celery worker. `listen` blocks until `stop` was called and the running task has ended."""
 
     def __init__(
-        self, app: Celery, *, name: str, queues: Sequence[str], answer: Callable[[str], bool],
+        self, app: Celery, *, name: str, queues: Sequence[str], answer: Callable[[str, Doorbell | None], bool],
         on_canary: Callable[[], None], on_ready: Callable[[], None],
     ) -> None:  # fmt: skip
         self._app = app
@@ -40,14 +41,14 @@ class Ear:
         self._queues = list(queues)
         self._on_ready = on_ready
 
-        def run(task_id: str) -> None:
-            if not answer(task_id):
+        def run(self: Any, task_id: str) -> None:
+            if not answer(task_id, _link_of(self.request)):
                 raise Ignore
 
         def canary() -> None:
             on_canary()
 
-        app.task(name=TASK_NAME, acks_late=True, ignore_result=True, shared=False)(run)
+        app.task(name=TASK_NAME, bind=True, acks_late=True, ignore_result=True, shared=False)(run)
         app.task(name=CANARY_NAME, acks_late=True, ignore_result=True, shared=False)(canary)
 
     def listen(self) -> None:
@@ -77,6 +78,18 @@ class Ear:
             self.canary()  # the consumer looks up at once instead of within a second
         except Exception as error:  # noqa: BLE001 - whatever Celery raises when Redis is away
             _log.debug("stopping without a bell: %s", error)
+
+
+def _link_of(request: Any) -> Doorbell | None:
+    """The next link of the chain that a doorbell came in, if it came in one."""
+    chain: Any = request.chain
+    if not chain:
+        return None
+    try:
+        options = chain[-1]["options"]
+        return Doorbell(task_id=str(options["task_id"]), queue=str(options["queue"]), priority=int(options["priority"]))
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _keep_our_logging(**_: Any) -> None:

@@ -63,6 +63,7 @@ class Housekeeper:
     def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, lifeline: int | None = None) -> None:
         self._config = config
         self._house = store.house
+        self._graph = store.graph
         self._pool = store.pool
         self._broker = broker
         self._holder = new_run_id()
@@ -103,6 +104,7 @@ class Housekeeper:
         if self._brake.may_reap(self._house.now_ms(), _own_ms()):
             self._reap()
         self._in_batches("due", self._house.due)
+        self._tend()
         self._ring_again()
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_EVERY_S
@@ -129,6 +131,16 @@ class Housekeeper:
             self._broker.ring([one.bell for one in lost if one.bell])
             if not lost:
                 return
+
+    def _tend(self) -> None:
+        """Chains and fan-outs over their time are stopped; wide ones that are being stopped get on with it."""
+        for _ in range(_BATCHES):
+            tended = self._graph.tend()
+            if tended.bells:
+                self._broker.ring(tended.bells)
+            if not tended.ids:
+                return
+            _log.info("ended, or being ended: %s", ", ".join(tended.ids))
 
     def _in_batches(self, what: str, find: Callable[[], Sequence[Doorbell]]) -> None:
         for _ in range(_BATCHES):

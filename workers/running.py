@@ -29,6 +29,7 @@ from workers.furnish import furnish, node_config_dir, write_files
 from workers.outlook import outlook
 from workers.report import RunReport
 from workers.runner import Controls, Limits, run
+from workers.stepping import Stepping, unfit
 from workers.tools import Tools
 
 _log = logging.getLogger(__name__)
@@ -52,12 +53,16 @@ class Running:
         self._log_path = tools.place.log_path(claim.run_id)
         self._facts: RunFacts | None = None
         self._session_id: str | None = None
+        self._step: Stepping | None = None
 
     def verdict(self) -> Verdict | None:
         """Carry it out and say what became of it; None when nothing was started. Raises nothing."""
+        verdict = self._verdict()
+        return verdict if verdict is None or self._step is None else self._step.settled(verdict)
+
+    def _verdict(self) -> Verdict | None:
         try:
-            with self._tools.workspaces.open(self._job()) as workspace:
-                return self._in(workspace)
+            return self._stepped_over() or self._carried_out()
         except WorkspaceBusy as error:
             return self._later(error.message)
         except WorkspaceError as error:
@@ -73,20 +78,40 @@ class Running:
             _log.exception("%s: failed inside the pool", self._task.id)
             return self._failed(ErrorCode.EXECUTION, f"claude-pool itself failed: {error!r}", "")
 
+    def _stepped_over(self) -> Verdict | None:
+        """Of a step whose condition does not hold: its verdict."""
+        if self._claim.plan is None:
+            return None
+        self._step = Stepping(self._tools, self._claim, self._claim.plan)
+        self._options = self._step.options(self._options)
+        return self._step.passed_over()
+
+    def _carried_out(self) -> Verdict | None:
+        with self._tools.workspaces.open(self._job()) as workspace:
+            return self._in(workspace)
+
     def _in(self, workspace: Workspace) -> Verdict | None:
         session_id = self._session_id = self._claim.resume_session_id or new_run_id()
         launch = self._launch(workspace, session_id)
+        try:
+            prompt = self._prompt(workspace)
+        except ValueError as error:  # only a step's can have become unfit
+            told = unfit(error)
+            return self._failed(told.code, told.message, "")
         if self._controls.stopped is not StopCause.NONE or not self._tools.store.tasks.start(
             self._task.id, self._claim.run_id, session_id=session_id
         ):
             return None
-        facts = self._facts = self._run(launch)
+        facts = self._facts = self._run(launch, prompt)
+        verdict = judge(facts, self._context())
+        if self._step is not None:
+            verdict = self._step.checked(verdict, env=launch.env, tree=workspace.path, controls=self._controls)
         branch, trouble = self._save(workspace)
-        return self._judged(facts, workspace, branch, trouble)
+        return self._judged(verdict, workspace, branch, trouble)
 
     def _job(self) -> WorkspaceJob:
         options = self._options
-        return WorkspaceJob(
+        job = WorkspaceJob(
             task_id=self._task.id,
             branch=f"pool/{self._task.id}",
             isolation=options.isolation or "none",
@@ -97,6 +122,7 @@ class Running:
             fresh=self._claim.number == 1,
             continues=self._claim.kind == "continuation",
         )
+        return job if self._step is None else self._step.job(job)
 
     def _launch(self, workspace: Workspace, session_id: str) -> Launch:
         claim, tools = self._claim, self._tools
@@ -120,23 +146,22 @@ class Running:
         write_files(launch.files)
         return launch
 
-    def _prompt(self) -> str:
+    def _prompt(self, workspace: Workspace) -> str:
         """The task's prompt; a continuation is told to go on, or what a reviewer said, not asked the same again."""
-        claim = self._claim
+        claim, step = self._claim, self._step
+        asked = claim.prompt if step is None else step.prompt(workspace.path)
         if claim.feedback:
             why = self._task.error.message if self._task.error else ""
-            return asked_again(
-                claim.prompt, claim.feedback, resumes=claim.kind == "continuation", interrupted=why.rstrip(".")
-            )
-        if claim.kind == "attempt":
-            return claim.prompt
+            return asked_again(asked, claim.feedback, resumes=claim.kind == "continuation", interrupted=why.rstrip("."))
+        if claim.kind == "attempt" or (step is not None and step.begins):
+            return asked
         why = f" ({self._task.error.message})" if self._task.error else ""
         return (
             f"Your work on this task was interrupted{why}. Look at what you have done so far, then carry on from there "
-            f"and finish it. For reference, the task was:\n\n{claim.prompt}"
+            f"and finish it. For reference, the task was:\n\n{asked}"
         )
 
-    def _run(self, launch: Launch) -> RunFacts:
+    def _run(self, launch: Launch, prompt: str) -> RunFacts:
         settings, options = self._settings, self._options
         limits = Limits(
             timeout_s=options.timeout_s or settings.timeout_s,
@@ -152,7 +177,7 @@ class Running:
         )
         return run(
             launch,
-            self._prompt(),
+            prompt,
             guard=self._tools.guard,
             limits=limits,
             controls=self._controls,
@@ -179,8 +204,7 @@ class Running:
             _log.exception("%s: the workspace could not be saved; it stays as it is", self._task.id)
             return None, f"The work could not be committed and is in {workspace.path}: {error}"
 
-    def _judged(self, facts: RunFacts, workspace: Workspace, branch: BranchFacts | None, trouble: str) -> Verdict:
-        verdict = judge(facts, self._context())
+    def _judged(self, verdict: Verdict, workspace: Workspace, branch: BranchFacts | None, trouble: str) -> Verdict:
         if verdict.result is None:
             return verdict
         result = verdict.result.evolve(branch=branch, workspace=str(workspace.path))

@@ -6,6 +6,9 @@ A claim that is refused costs nothing and says nothing. Until `start` is durable
 it, money may have been spent, and every way out leads through a verdict: kept in the journal, applied by one script,
 fenced by the run's id. Failures of our own (a workspace that can't be had, a bug) become verdicts as well, so that no
 task is left running without a slot; what even that misses, the lease brings back.
+
+The script that ends a task says what became ready by it, a chain's next step or a fan-out's next branch: it is rung
+from here, or by the link that the doorbell carries, never by both.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from claude_pool.keys import queue_of_node
 from claude_pool.models.run import StopCause
 from claude_pool.models.task import Task, TaskState
 from claude_pool.models.verdict import Verdict
-from claude_pool.store.base import Claim, Doorbell, RefusedClaim
+from claude_pool.store.base import Claim, Doorbell, Ended, RefusedClaim
 from workers.guarded import boottime_s
 from workers.journal import Entry
 from workers.runner import Controls
@@ -46,8 +49,11 @@ class Slot:
         if (controls := self._controls) is not None:
             controls.stop(StopCause.DRAINED)
 
-    def answer(self, task_id: str) -> bool:
-        """Carry out the task that a doorbell named. False when nothing was done, or nothing must follow."""
+    def answer(self, task_id: str, link: Doorbell | None = None) -> bool:
+        """Carry out the task that a doorbell named. True when the doorbell's next link is to be rung by Celery.
+
+        What became ready by the task's end is rung here, unless it is just what `link` would ring.
+        """
         if self._draining:
             return False
         until_s = boottime_s() + self._tools.config.lease_s
@@ -58,14 +64,10 @@ class Slot:
         try:
             with self._tools.heart.carrying(task_id, claim.run_id, controls, until_s=until_s):
                 verdict = Running(self._tools, claim, controls).verdict()
-                task = self._release(claim) if verdict is None else self._finish(claim, verdict)
+                ended = self._release(claim) if verdict is None else self._finish(claim, verdict)
         finally:
             self._controls = None
-        if task is None:
-            return False
-        if task.state is TaskState.PENDING:
-            self._ring(task)
-        return task.state is TaskState.COMPLETED
+        return ended is not None and self._ring(ended, link)
 
     def _claim(self, task_id: str) -> Claim | None:
         tools = self._tools
@@ -80,16 +82,16 @@ class Slot:
         _log.log(level, "%s: claim refused: %s", task_id, answer)
         return None
 
-    def _release(self, claim: Claim) -> Task | None:
+    def _release(self, claim: Claim) -> Ended | None:
         """Nothing was started, so nothing was spent: somebody else may have it."""
         try:
             if self._tools.store.tasks.release(claim.task.id, claim.run_id, reason="not started"):
-                return self._tools.store.tasks.get(claim.task.id)
+                return Ended(task=self._tools.store.tasks.get(claim.task.id))
         except PoolError as error:
             _log.warning("%s: not released, its lease will run out: %s", claim.task.id, error)
         return None
 
-    def _finish(self, claim: Claim, verdict: Verdict) -> Task | None:
+    def _finish(self, claim: Claim, verdict: Verdict) -> Ended | None:
         """Tell the store, however long it is away; the journal has it meanwhile."""
         journal, tasks = self._tools.journal, self._tools.store.tasks
         entry = Entry(task_id=claim.task.id, run_id=claim.run_id, verdict=verdict)
@@ -97,7 +99,7 @@ class Slot:
         failures = 0
         while True:
             try:
-                task = tasks.finish(claim.task.id, claim.run_id, verdict)
+                ended = tasks.end(claim.task.id, claim.run_id, verdict)
             except Unreachable as error:
                 if not failures:
                     journal.write(entry, durable=True)
@@ -109,15 +111,23 @@ class Slot:
                 _log.error("%s: the result stays in the journal: %s", claim.task.id, error)
                 return None
             journal.remove(claim.run_id)
-            if task is None:
+            if ended is None:
                 _log.warning("%s: run %s was superseded; its result is not taken", claim.task.id, claim.run_id)
-            return task
+            return ended
 
-    def _ring(self, task: Task) -> None:
-        """Ring for what waits again: on this node for as long as it stays, because the session's transcript is here."""
+    def _ring(self, ended: Ended, link: Doorbell | None) -> bool:
+        """Ring for what waits now; True when the doorbell's own link does it for all there is."""
+        bells = [*([self._again(ended.task)] if ended.task.state is TaskState.PENDING else []), *ended.bells]
+        linked = len(bells) == 1 and link is not None and link == bells[0].evolve(group="", then=())
+        if bells and not linked:
+            try:
+                self._tools.broker.ring(bells)
+            except Unreachable as error:
+                _log.warning("%s: what follows it was not rung: %s", ended.task.id, error)
+        return linked
+
+    def _again(self, task: Task) -> Doorbell:
+        """For what waits again: on this node for as long as it stays, because the session's transcript is here."""
         here = task.next_kind == "continuation" and not self._draining
         queue = queue_of_node(self._tools.identity.node) if here else task.queue
-        try:
-            self._tools.broker.ring([Doorbell(task_id=task.id, queue=queue, priority=task.options.priority)])
-        except Unreachable as error:
-            _log.warning("%s: the doorbell did not ring: %s", task.id, error)
+        return Doorbell(task_id=task.id, queue=queue, priority=task.options.priority)

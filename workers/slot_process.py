@@ -25,6 +25,7 @@ from claude_pool.ids import new_run_id
 from claude_pool.keys import QUEUE, queue_of_node, queue_of_slot
 from claude_pool.models.pool import SlotIdentity, slot_id
 from claude_pool.store import Store, open_store
+from claude_pool.store.base import Doorbell
 from claude_pool.workspace import Workspaces
 from workers import signals
 from workers.app import Ear
@@ -177,9 +178,9 @@ class _Seat:
     def _sing(self) -> None:
         self._ear.canary()
 
-    def _answer(self, task_id: str) -> bool:
+    def _answer(self, task_id: str, link: Doorbell | None) -> bool:
         with self._canary.excused():
-            return self._slot.answer(task_id)
+            return self._slot.answer(task_id, link)
 
     def _obey(self) -> None:
         """In a thread of its own: a signal's handler must not wait for locks."""

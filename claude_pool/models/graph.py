@@ -172,5 +172,7 @@ class Inputs(Record):
     args: dict[str, str] = Field(default_factory=dict[str, str])
     previous: str | None = None
     """The last step before that has an output."""
+    tip: str | None = None
+    """The commit that the chain's branch was at after its last step."""
     outcomes: dict[str, tuple[Outcome, ...]] = Field(default_factory=dict[str, tuple[Outcome, ...]])
     """By the id of a task or of a fan-out: of a fan-out without a gather, all its branches."""

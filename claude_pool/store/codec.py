@@ -29,7 +29,7 @@ FACTS: Final = (
     "cost", "reserved", "estimates", "settled", "lost", "lost_charge", "lost_before",
     "parked_for", "until_ms", "waits", "need", "cancel_requested", "rings",
     "rejections", "max_rejections", "review_expires",
-    "parent", "position", "on_fail", "skipped", "session_of",
+    "parent", "position", "on_fail", "skipped", "session_of", "tip",
 )  # fmt: skip
 """Fields that transitions look at; small ones only."""
 
@@ -200,6 +200,7 @@ def verdict_fields(verdict: Verdict) -> list[str]:
         "session_id": verdict.session_id,
         "session_cost": str(to_micros(verdict.session_cost_usd)) if verdict.session_id else None,
         "result": _with_branch(verdict, result).model_dump_json(exclude_defaults=True) if result else None,
+        "tip": verdict.branch.tip if verdict.branch else None,
         "note": verdict.note.model_dump_json(exclude_defaults=True) if verdict.note else None,
         "vars": json.dumps(verdict.vars) if verdict.vars else None,
         "skipped": "1" if verdict.skipped else None,

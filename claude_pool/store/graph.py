@@ -76,7 +76,7 @@ class RedisGraphs:
         wanted = [*plan.inputs.values(), *([plan.fan_out] if plan.fan_out else [])]
         if not wanted and not plan.previous and plan.chain is None:
             return Inputs()
-        args, previous, answers = self._client.call("graph_inputs", plan.chain or "", int(plan.previous), *wanted)
+        args, previous, tip, answers = self._client.call("graph_inputs", plan.chain or "", int(plan.previous), *wanted)
         outcomes: dict[str, tuple[Outcome, ...]] = {}
         for id_, values, children in answers:
             if id_.startswith("t-"):
@@ -84,7 +84,7 @@ class RedisGraphs:
                 outcomes[id_] = () if one is None else (one,)
             else:
                 outcomes[id_] = tuple(self.outcomes(children).values())
-        return Inputs(args=json.loads(args or "{}"), previous=previous or None, outcomes=outcomes)
+        return Inputs(args=json.loads(args or "{}"), previous=previous or None, tip=tip or None, outcomes=outcomes)
 
     def outcomes(self, task_ids: Sequence[str]) -> dict[str, Outcome]:
         found: dict[str, Outcome] = {}

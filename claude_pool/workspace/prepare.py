@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -22,6 +22,8 @@ from claude_pool.processes import Completed, run
 from claude_pool.workspace.ground import digest
 from claude_pool.workspace.worktree import WorktreeManager
 
+INPUTS: Final = ".claude-pool/inputs"
+"""Where a run finds texts that are too long for its prompt; never committed."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LARGEST: Final = 64 << 20
 _SHOWN: Final = 2000
@@ -39,7 +41,35 @@ def left_alone(config: PoolConfig) -> str:
         users = file.read_text(errors="surrogateescape")
     except OSError:
         users = ""
-    return f"{users}\n{patterns(config.copy_files)}"
+    return f"{users}\n/{INPUTS}/\n{patterns(config.copy_files)}"
+
+
+def put_inputs(tree: Path, files: Mapping[str, bytes]) -> None:
+    """Texts for a run, by their names in the folder `INPUTS` of its workspace; whatever was there before goes.
+
+    No link that an earlier run left is followed. Raises WorkspaceError.
+    """
+    try:
+        with _folder(tree, PurePosixPath(INPUTS).parts, make=True) as here:
+            for old in os.listdir(here):  # noqa: PTH208 - a descriptor, so that no link is followed
+                with suppress(IsADirectoryError, PermissionError):
+                    os.unlink(old, dir_fd=here)
+            for name, data in files.items():
+                _write(name, data, 0o600, here)
+    except OSError as error:
+        raise WorkspaceError(f"{INPUTS} can't be written into the workspace: {error.strerror}.") from None
+
+
+def take_inputs_away(tree: Path) -> None:
+    """The run is over. What does not go stays, ignored, until the next run's inputs come."""
+    parts = PurePosixPath(INPUTS).parts
+    with suppress(OSError):
+        with _folder(tree, parts, make=False) as here:
+            for old in os.listdir(here):  # noqa: PTH208 - as above
+                os.unlink(old, dir_fd=here)
+        for depth in range(len(parts), 0, -1):
+            with _folder(tree, parts[: depth - 1], make=False) as above:
+                os.rmdir(parts[depth - 1], dir_fd=above)
 
 
 def prepare(manager: WorktreeManager, config: PoolConfig, source: Path | None, tip: str) -> None:

@@ -46,7 +46,7 @@ end
 changes.settled, changes.lost, changes.lost_charge = run_id, '', ''
 changes.error = error_of()
 changes.next_kind = v.next_kind
-for _, name in ipairs({'session_id', 'session_cost', 'result', 'note', 'vars'}) do
+for _, name in ipairs({'session_id', 'session_cost', 'result', 'note', 'vars', 'tip'}) do
   if v[name] then changes[name] = v[name] end
 end
 if t.state == 'claimed' and t.paid == '' and (to == 'pending' or to == 'parked') then changes.attempts = '' end

@@ -186,6 +186,7 @@ local function step_ended(p, kid)
     if well or (kid.state == 'failed' and kid.on_fail == 'continue') then
       changes.previous = (kid.gather or '') ~= '' and kid.gather or kid.id
     end
+    if (kid.tip or '') ~= '' then changes.tip = kid.tip end  -- what the next step has to find on the chain's branch
     changes.event_id = event('step', p.id, {reason = kid.state .. ' ' .. kid.id})
     change(p, changes)
     local to, reason, code = verdict_on(p, kid)

@@ -1,8 +1,8 @@
 -- graph_inputs <chain or ''> <previous: 1 or 0> [id]...: what a step is made of.
--- {the chain's arguments, its last output's id or '', {id, outcome's fields...} or {id, children...} of a fan-out}
+-- {the chain's arguments, its last output's id or '', its branch's tip or '', {id, outcome's fields...} or {id, children...} of a fan-out}
 
 local chain, found, seen = ARGV[1], {}, {}
-local v = chain ~= '' and redis.call('HMGET', parent_key(chain), 'args', 'previous') or {}
+local v = chain ~= '' and redis.call('HMGET', parent_key(chain), 'args', 'previous', 'tip') or {}
 
 local function add(id)
   if seen[id] then return end
@@ -17,4 +17,4 @@ end
 local previous = ARGV[2] == '1' and v[2] or ''
 if previous ~= '' then add(previous) end
 for i = 3, #ARGV do add(ARGV[i]) end
-return {v[1] or '', previous, found}
+return {v[1] or '', previous, v[3] or '', found}

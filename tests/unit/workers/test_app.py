@@ -11,6 +11,7 @@ from celery.worker import state
 
 from claude_pool.broker import make_app
 from claude_pool.keys import TASK_NAME
+from claude_pool.store.base import Doorbell
 from workers.app import CANARY_NAME, Ear
 
 
@@ -22,8 +23,11 @@ class Slot:
         self.answered: list[str] = []
         self.canaries = 0
 
-    def answer(self, task_id: str) -> bool:
+        self.link: Doorbell | None = None
+
+    def answer(self, task_id: str, link: Doorbell | None) -> bool:
         self.answered.append(task_id)
+        self.link = link
         return self.answers
 
     def canary(self) -> None:
@@ -61,12 +65,32 @@ def test_a_bell_after_which_nothing_may_follow_is_ignored_so_that_no_link_rings(
 
 
 def test_an_error_inside_is_left_to_celery_and_rings_nothing_either(app: Any, slot: Slot) -> None:
-    def broken(task_id: str) -> bool:
+    def broken(task_id: str, _link: Doorbell | None) -> bool:
         raise RuntimeError(task_id)
 
     Ear(app, name="s", queues=["q"], answer=broken, on_canary=slot.canary, on_ready=lambda: None)
     with pytest.raises(RuntimeError):
         app.tasks[TASK_NAME]("t-1")
+
+
+def test_the_next_link_of_a_chain_is_told_to_the_slot_and_a_broken_one_is_none(app: Any, ear: Ear, slot: Slot) -> None:
+    first, second = (
+        dict(app.signature(TASK_NAME, args=(id_,), immutable=True, task_id=id_, queue="tasks", priority=2))
+        for id_ in ("t-2", "t-3")
+    )
+    run = app.tasks[TASK_NAME]
+    for chain, link in (
+        ([second, first], Doorbell(task_id="t-2", queue="tasks", priority=2)),
+        ([{"options": {}}], None),
+        (["?"], None),
+        (None, None),
+    ):
+        run.push_request(chain=chain, args=("t-1",))
+        try:
+            run.run("t-1")
+        finally:
+            run.pop_request()
+        assert slot.link == link
 
 
 def test_only_the_two_wire_names_are_heard_and_both_acknowledge_late(app: Any, ear: Ear) -> None:

@@ -6,7 +6,7 @@ from claude_pool.config import PoolConfig
 from claude_pool.errors import Unreachable
 from claude_pool.models.pool import PoolStatus
 from claude_pool.models.task import TaskState
-from claude_pool.store.base import Doorbell, Lost
+from claude_pool.store.base import Doorbell, Lost, Tended
 from workers.housekeeper import ClockBrake, Housekeeper
 
 LEASE_MS = 2_000
@@ -53,6 +53,14 @@ class House:
         return True
 
 
+class Graphs:
+    def __init__(self) -> None:
+        self.tended: list[Tended] = []
+
+    def tend(self, *, limit: int = 100) -> Tended:
+        return self.tended.pop(0) if self.tended else Tended()
+
+
 class Bells:
     def __init__(self) -> None:
         self.rung: list[str] = []
@@ -74,6 +82,7 @@ class Bells:
 class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.house = House()
+        self.graph = Graphs()
         self.bells = Bells()
         self.own_ms = 500_000
 
@@ -85,6 +94,7 @@ class World:
 
         class Store:
             house = self.house
+            graph = self.graph
             pool = Status()
 
         config = PoolConfig(lease_s=LEASE_MS / 1000)
@@ -99,6 +109,13 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     return World(monkeypatch)
+
+
+def test_chains_over_their_time_are_tended_until_none_is_left_and_what_follows_is_rung(world: World) -> None:
+    world.graph.tended = [Tended(ids=("f-1",), bells=(bell("t-1"),)), Tended(ids=("c-1",)), Tended()]
+    world.keeper.round()
+    assert world.graph.tended == []
+    assert world.bells.rung == ["t-1"]
 
 
 def test_nothing_counts_as_lost_in_the_first_lease_of_a_new_housekeeper(world: World) -> None:

@@ -11,7 +11,8 @@ from claude_pool.errors import StoreReset, Unreachable
 from claude_pool.models.run import StopCause
 from claude_pool.models.task import ParkedFor, TaskResult, TaskState
 from claude_pool.models.verdict import Verdict
-from claude_pool.store.base import Claim
+from claude_pool.store.base import Claim, Doorbell
+from claude_pool.testing.graphs import Chained, named
 from workers import slot as module
 from workers.controls import Controls
 from workers.slot import Slot
@@ -57,7 +58,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return made
 
 
-def test_a_task_is_claimed_run_and_finished_and_the_next_link_may_ring(bench: Any, slot: Slot, told: Told) -> None:
+def test_a_task_is_claimed_run_and_finished(bench: Any, slot: Slot, told: Told) -> None:
     task_id = bench.submit()
     seen: list[TaskState] = []
 
@@ -66,7 +67,7 @@ def test_a_task_is_claimed_run_and_finished_and_the_next_link_may_ring(bench: An
         bench.hand.start(claim)
 
     told.meanwhile = start
-    assert slot.answer(task_id)
+    slot.answer(task_id)
     assert seen == [TaskState.CLAIMED]
     task = bench.task(task_id)
     assert (task.state, task.cost_usd) == (TaskState.COMPLETED, 0.5)
@@ -170,7 +171,7 @@ def test_whatever_is_not_completed_lets_nothing_follow_and_is_not_rung(
 def test_a_result_waits_for_the_store_in_the_journal_and_is_delivered_once(
     bench: Any, slot: Slot, told: Told, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, calls, kept = bench.store.tasks.finish, [0], list[list[str]]()
+    finish, calls, kept = bench.store.tasks.end, [0], list[list[str]]()
 
     def sometimes(task_id: str, run_id: str, verdict: Verdict) -> Any:
         calls[0] += 1
@@ -179,13 +180,13 @@ def test_a_result_waits_for_the_store_in_the_journal_and_is_delivered_once(
             raise Unreachable
         return finish(task_id, run_id, verdict)
 
-    monkeypatch.setattr(bench.store.tasks, "finish", sometimes)
+    monkeypatch.setattr(bench.store.tasks, "end", sometimes)
     told.meanwhile = started(bench)
     told.verdict = Verdict(
         to=TaskState.COMPLETED, cost_usd=0.5, result=TaskResult(task_id="t", state=TaskState.COMPLETED, output="kept")
     )
     task_id = bench.submit()
-    assert slot.answer(task_id)
+    slot.answer(task_id)
     assert kept == [[told.claims[0].run_id]] * 9
     assert list(bench.tools.journal.entries()) == []
     assert bench.store.tasks.detail(task_id).result.output == "kept"
@@ -200,7 +201,7 @@ def test_a_store_that_was_reset_leaves_the_result_in_the_journal(
     def reset(*_a: Any, **_k: Any) -> None:
         raise StoreReset
 
-    monkeypatch.setattr(bench.store.tasks, "finish", reset)
+    monkeypatch.setattr(bench.store.tasks, "end", reset)
     told.meanwhile = started(bench)
     assert not slot.answer(bench.submit())
     assert [entry.run_id for entry in bench.tools.journal.entries()] == [told.claims[0].run_id]
@@ -245,3 +246,41 @@ def test_an_idle_slot_can_be_checkpointed(bench: Any, slot: Slot, told: Told) ->
     task_id = bench.submit()
     assert slot.answer(task_id) is False
     assert bench.task(task_id).state is TaskState.PENDING
+
+
+def link_to(task_id: str, **changes: Any) -> Doorbell:
+    return Doorbell(task_id=task_id, queue="tasks", priority=2).evolve(**changes)
+
+
+def test_a_step_lets_celery_ring_the_next_when_its_doorbell_carries_just_that(
+    bench: Any, slot: Slot, told: Told
+) -> None:
+    chain = Chained(bench.store, named("a", "b"))
+    told.meanwhile = started(bench)
+    assert slot.answer(chain.ids[0], link_to(chain.ids[1])) is True
+    assert chain.states() == ["completed", "pending"]
+    assert bench.bells.rung == []
+
+
+@pytest.mark.parametrize("link", ["none", "another", "queue", "priority"])
+def test_a_step_whose_doorbell_carries_another_link_or_none_rings_the_next_itself(
+    bench: Any, slot: Slot, told: Told, link: str
+) -> None:
+    chain = Chained(bench.store, named("a", "b", "c"))
+    told.meanwhile = started(bench)
+    links = {
+        "none": None,
+        "another": link_to(chain.ids[2]),
+        "queue": link_to(chain.ids[1], queue="node.n9"),
+        "priority": link_to(chain.ids[1], priority=4),
+    }
+    assert slot.answer(chain.ids[0], links[link]) is False
+    assert [(bell.task_id, bell.then) for bell in bench.bells.rung] == [(chain.ids[1], (chain.ids[2],))]
+
+
+def test_the_last_step_and_one_that_ends_its_chain_let_nothing_follow(bench: Any, slot: Slot, told: Told) -> None:
+    chain = Chained(bench.store, named("a", "b"))
+    told.meanwhile, told.verdict = started(bench), Verdict(to=TaskState.FAILED)
+    assert slot.answer(chain.ids[0], link_to(chain.ids[1])) is False
+    assert chain.states() == ["failed", "skipped"]
+    assert bench.bells.rung == []
