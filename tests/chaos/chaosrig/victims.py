@@ -94,8 +94,12 @@ class Victims:
 
     def _peek(self, queue: str) -> str | None:
         """A message as it lies in the queue."""
-        reply = self._server.command("LINDEX", queue, "0")
-        return None if reply.startswith(b"$-1") else reply.split(b"\r\n", 1)[1].removesuffix(b"\r\n").decode()
+        _, _, message = self._server.command("LINDEX", queue, "0").partition(b"\r\n")
+        try:
+            json.loads(message)
+        except ValueError:  # an empty queue, a server that has only just begun, half of a message
+            return None
+        return message.decode().strip()
 
 
 def marked(value: str, *, variable: str = "CLAUDE_POOL_NAME") -> dict[int, str]:

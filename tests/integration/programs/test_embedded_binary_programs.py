@@ -13,6 +13,7 @@ from claude_pool.embedded_binary import (
     find_binary,
 )
 from claude_pool.errors import Unreachable
+from claude_pool.testing.redis_server import find_program
 
 
 def server(folder: Path, says: str, *, runnable: bool = True) -> Path:
@@ -83,3 +84,14 @@ def test_a_carried_server_that_may_not_be_run_is_named(tmp_path: Path, carried: 
     carried.chmod(0o644)
     with pytest.raises(Unreachable, match="tells no version"):
         find_binary(str(tmp_path))
+
+
+def test_an_old_server_first_on_the_path_hides_no_newer_one_from_programs_and_tests(
+    tmp_path: Path, nothing_carried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = server(tmp_path / "venv", "Redis server v=6.2.14 ").parent
+    new = server(tmp_path / "system", "Redis server v=7.0.15 ")
+    monkeypatch.setenv("PATH", f"{old}:{new.parent}:/usr/bin:/bin")
+    assert find_binary().path == new
+    monkeypatch.setenv("PATH", f"{old}:{new.parent}")
+    assert find_program("path") == str(new)
