@@ -32,6 +32,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,8 +73,13 @@ _COMPONENTS: dict[str, Callable[[], object]] = {
 }
 
 
+@cache
+def has(component: str) -> bool:
+    return bool(_COMPONENTS.get(component, lambda: shutil.which(component))())
+
+
 def need(component: str) -> None:
-    if not _COMPONENTS.get(component, lambda: shutil.which(component))():
+    if not has(component):
         miss(component)
 
 
