@@ -39,7 +39,9 @@ if TYPE_CHECKING:
         Unreachable,
         WorkspaceError,
     )
+    from claude_pool.models.chain import ChainIsolation, ChainOptions, ChainProgress, ChainResult, ChainStep
     from claude_pool.models.events import LogEntry, TaskEvent
+    from claude_pool.models.fanout import FanOut, FanOutResult, StepFailurePolicy
     from claude_pool.models.options import TaskOptions
     from claude_pool.models.pool import DrainSummary, Node, PoolStatus, Slot
     from claude_pool.models.run import ModelUsage, RunFacts, Usage
@@ -57,10 +59,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetRefused",
+    "ChainIsolation",
+    "ChainOptions",
+    "ChainProgress",
+    "ChainResult",
+    "ChainStep",
     "CliError",
     "Conflict",
     "DrainSummary",
     "ErrorCode",
+    "FanOut",
+    "FanOutResult",
     "Fenced",
     "InvalidRequest",
     "InvalidSettings",
@@ -81,6 +90,7 @@ __all__ = [
     "Shadowed",
     "Slot",
     "SlotTaken",
+    "StepFailurePolicy",
     "StoreFull",
     "StoreReset",
     "Task",
@@ -99,6 +109,8 @@ __all__ = [
 _HOMES: Final = {
     "Pool": "pool",
     "PoolConfig": "config",
+    **dict.fromkeys(("ChainIsolation", "ChainOptions", "ChainProgress", "ChainResult", "ChainStep"), "models.chain"),
+    **dict.fromkeys(("FanOut", "FanOutResult", "StepFailurePolicy"), "models.fanout"),
     "LogEntry": "models.events",
     "TaskEvent": "models.events",
     "TaskOptions": "models.options",

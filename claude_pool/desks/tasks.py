@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from claude_pool.desks.base import Desk
 from claude_pool.errors import InvalidRequest, NotFound
+from claude_pool.ids import kind_of
 from claude_pool.keys import QUEUE
 from claude_pool.models.base import Record, explain
 from claude_pool.models.events import LogEntry
@@ -97,8 +98,18 @@ class TaskDesk(Desk):
         return answers
 
     def get(self, task_id: str) -> Task:
-        """The task as it is now. Raises NotFound."""
-        return self.store.tasks.get(task_id)
+        """The task, chain or fan-out as it is now. Raises NotFound."""
+        return self._many([task_id])[task_id]
+
+    def _many(self, ids: Collection[str]) -> dict[str, Task]:
+        """All of these, chains and fan-outs in the words of tasks. Raises NotFound."""
+        wholes = [id_ for id_ in ids if kind_of(id_) in {"chain", "fan-out"}]
+        found = self.store.tasks.get_many([id_ for id_ in ids if id_ not in wholes])
+        found |= {id_: whole.as_task() for id_, whole in self.store.graph.get_many(wholes).items()}
+        if missing := [id_ for id_ in ids if id_ not in found]:
+            kind = kind_of(missing[0]) or "task"
+            raise NotFound(f"There is no {kind} {', '.join(missing)}.", hint="`list` shows which tasks there are.")
+        return {id_: found[id_] for id_ in ids}
 
     def detail(self, task_id: str) -> TaskDetail:
         """The task with its prompt, every run, and its result. Raises NotFound."""
@@ -138,7 +149,7 @@ class TaskDesk(Desk):
         after: str | None = None,
         timeout_s: float | None = None,
     ) -> Waited:
-        """Wait until any or all of these tasks are settled: final, or waiting for somebody to act.
+        """Wait until any or all of these tasks, chains and fan-outs are settled: final, or waiting for somebody to act.
 
         Driven by events, never by sleeping. Raises NotFound for an unknown id; running out of time is no error. An
         outage of the store is waited out for a minute before it is one.
@@ -160,9 +171,7 @@ class TaskDesk(Desk):
 
     def _look(self, ids: Collection[str], after: str | None) -> Waited:
         cursor = self.store.events.head()
-        tasks = self.store.tasks.get_many(list(ids))
-        if missing := [task_id for task_id in ids if task_id not in tasks]:
-            raise NotFound(f"There is no task {', '.join(missing)}.", hint="`list` shows which tasks there are.")
+        tasks = self._many(ids)
         settled = [task for task in tasks.values() if task.settled]
         return Waited(
             finished=tuple(task for task in settled if after is None or _later(task.event_id, after)),
@@ -203,9 +212,14 @@ class TaskDesk(Desk):
     def cancel(self, task_id: str, *, reason: str = "") -> Task:
         """Stop a task for good. A waiting one ends at once; a running one is stopped, its cost and output kept.
 
-        An accepted cancel wins: the task never becomes completed afterwards. Harmless on a final task. Raises NotFound.
+        An accepted cancel wins: the task never becomes completed afterwards. Harmless on a final task. A chain or a
+        fan-out is stopped as a whole. Raises NotFound.
         """
-        return self.store.tasks.cancel(task_id, reason=reason or "cancelled")
+        reason = reason or "cancelled"
+        if kind_of(task_id) not in {"chain", "fan-out"}:
+            return self.store.tasks.cancel(task_id, reason=reason)
+        self._ring(self.store.graph.cancel(task_id, reason=reason)[1])
+        return self.get(task_id)
 
     def cancel_all(self, *, tags: Iterable[str] = (), reason: str = "") -> list[Task]:
         """Cancel every task that is not final, or only those with all these tags."""

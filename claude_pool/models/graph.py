@@ -16,7 +16,8 @@ from pydantic import Field
 from claude_pool.models.base import Record
 from claude_pool.models.chain import Gate
 from claude_pool.models.fanout import FanOutPolicy, OutputVar, StepFailurePolicy, WhenFailed
-from claude_pool.models.task import TaskError, TaskRequest, TaskResult, TaskState
+from claude_pool.models.options import TaskOptions
+from claude_pool.models.task import Task, TaskError, TaskRequest, TaskResult, TaskState
 
 GATHER = "gather"
 """The position of a fan-out's gather among its children."""
@@ -146,6 +147,26 @@ class Whole(Record):
     ended_ms: int | None = None
     event_id: str = ""
     spec: str = ""
+
+    def as_task(self) -> Task:
+        """What a wait, a list or a line on a screen says of it, in the words of tasks; it has no run of its own."""
+        return Task(
+            id=self.id,
+            state=self.waiting or self.state,
+            title=self.title,
+            options=TaskOptions(tags=self.tags),
+            created_ms=self.created_ms,
+            since_ms=self.since_ms,
+            queue="",
+            cost_usd=self.cost_usd,
+            reserved_usd=self.reserved_usd,
+            error=self.error,
+            progress="gathering" if self.gathering else f"{self.ended} of {self.total}",
+            event_id=self.event_id,
+            started_ms=self.started_ms,
+            parent=self.parent,
+            step=self.name,
+        )
 
 
 class Outcome(Record):
