@@ -12,8 +12,11 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
     <P>:tag:<tag>               zset    task ids in the order of their creation
     <P>:leases                  zset    task ids of claimed and running tasks by lease deadline (ms)
     <P>:due                     zset    parked task ids by the time they wake (ms)
-    <P>:waits:<what>            zset    parked task ids by creation; what is `budget:<scope>`, `breaker:<account>`
+    <P>:waits:<what>            zset    parked task ids by creation; what is `budget:<scope>`, `breaker:<account>`,
+                                        `session:<session id>`, `after:<task>`
     <P>:bells                   zset    pending task ids by when the doorbell is to be rung again (ms)
+    <P>:session:<session id>    hash    holder, node, began, cost of a conversation of the CLI; expires
+    <P>:name:<name>             string  the session id that a task's `name:<name>` stands for; expires
     <P>:reviews                 zset    tasks that wait for their review by when somebody was last told (ms)
     <P>:graphs:<id>             hash    a chain or fan-out: what was asked, where it stands
     <P>:kids:<id>               list    its tasks, in order

@@ -62,11 +62,14 @@ def backoff_ms(repeats: int, *, base_s: float, max_s: float, fraction: float) ->
 def judge(facts: RunFacts, context: RunContext) -> Verdict:
     """What shall become of the task. Never raises."""
     error = diagnose(facts, wants_schema=context.options.json_schema is not None)
+    chosen = context.options.session if context.kind == "attempt" else "fresh"
     if context.cancelled or facts.stopped is StopCause.CANCELLED:
         return _settled(_cancelled(error), facts, context)
     if error is None:
         to = TaskState.PENDING_REVIEW if context.needs_review else TaskState.COMPLETED
         verdict = Verdict(to=to, reason="answered", breaker=BreakerMove(kind="close"))
+    elif chosen != "fresh" and session_gone(facts):
+        verdict = _without_session(error, context)
     else:
         verdict = RULES.get(error.code, _final)(error, facts, context)
     return _settled(verdict, facts, context)
@@ -218,6 +221,24 @@ def _begin_again(error: TaskError, context: RunContext) -> Verdict:
     return Verdict(
         to=TaskState.PENDING, reason=error.code, error=error, counts_as=CountsAs.ATTEMPT, next_kind="attempt"
     )
+
+
+def _without_session(error: TaskError, context: RunContext) -> Verdict:
+    """The conversation that the task asked for is gone. A name begins a new one; another task's can't be replaced."""
+    name = context.options.session.startswith("name:")
+    done, limit = context.counters.infra_retries, context.options.max_infra_retries
+    if name and done < limit:
+        return Verdict(
+            to=TaskState.PENDING,
+            reason="its session is gone: it begins a new one",
+            error=error,
+            counts_as=CountsAs.INFRA,
+            next_kind="attempt",
+            session_gone=True,
+        )
+    told = f"The session of {context.options.session!r} is not on this node any more."
+    gone = TaskError(code=E.SESSION_GONE, message=told, detail=error.detail)
+    return Verdict(to=TaskState.FAILED, reason=gone.code, error=gone, session_gone=name)
 
 
 def _max_output(error: TaskError, facts: RunFacts, context: RunContext) -> Verdict:

@@ -91,7 +91,8 @@ class Running:
             return self._in(workspace)
 
     def _in(self, workspace: Workspace) -> Verdict | None:
-        session_id = self._session_id = self._claim.resume_session_id or new_run_id()
+        resume = None if self._claim.fork else self._claim.resume_session_id
+        session_id = self._session_id = resume or self._claim.session_id or new_run_id()
         launch = self._launch(workspace, session_id)
         try:
             prompt = self._prompt(workspace)
@@ -136,6 +137,7 @@ class Running:
                 slot_id=tools.identity.slot_id,
                 session_id=session_id,
                 resume=claim.resume_session_id,
+                fork=claim.fork,
                 cap_usd=claim.cap_usd,
                 place=tools.place,
                 cwd=str(workspace.path),

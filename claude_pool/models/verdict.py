@@ -53,6 +53,8 @@ class Verdict(Record):
     session_id: str | None = None
     session_cost_usd: float = 0.0
     """The CLI's running total of the session after this run, to take the next difference from."""
+    session_gone: bool = False
+    """The session that was asked for is not to be had: a name that stood for it stands for nothing now."""
     result: TaskResult | None = None
     """Kept with final states and reviews; also the partial result of a run that will continue."""
     branch: BranchFacts | None = None

@@ -37,6 +37,10 @@ class RefusedClaim(StrEnum):
     NOT_PENDING = "not_pending"
     NO_BUDGET = "no_budget"
     BREAKER = "breaker"
+    SESSION = "session"
+    """Another run works in the conversation that it is to go on with."""
+    ELSEWHERE = "elsewhere"
+    """That conversation is on another node; the housekeeper rings there."""
     FENCED = "fenced"
     """The slot itself is not, or no longer, the registered one."""
     STORE_RESET = "store_reset"
@@ -55,6 +59,10 @@ class Claim(Record):
     resume_session_id: str | None
     session_cost_usd: float
     """The session's running total before this run."""
+    fork: bool = False
+    """The session is to be copied under a new id instead of going on."""
+    session_id: str | None = None
+    """The id to begin a new session with, where others are to find it; None leaves the choice to the slot."""
     lost_before: bool
     """The run before this one was lost: the workspace may hold its unsaved work."""
     feedback: tuple[str, ...] = ()

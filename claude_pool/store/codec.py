@@ -29,6 +29,7 @@ FACTS: Final = (
     "cost", "reserved", "estimates", "settled", "lost", "lost_charge", "lost_before",
     "parked_for", "until_ms", "waits", "need", "cancel_requested", "rings",
     "rejections", "max_rejections", "review_expires",
+    "session", "locks", "source", "forks", "begins", "sits",
     "parent", "position", "on_fail", "skipped", "session_of", "tip",
 )  # fmt: skip
 """Fields that transitions look at; small ones only."""
@@ -92,6 +93,8 @@ def new_fields(request: TaskRequest, *, queue: str) -> list[str]:
         "max_crashes": str(options.max_crashes),
         "max_rejections": str(options.max_rejections),
     }
+    if options.session != "fresh":
+        fields["session"] = options.session
     if options.review_expires_s is not None:
         fields["review_expires"] = str(round(options.review_expires_s * 1000))
     if options.max_budget_usd is not None:
@@ -204,6 +207,7 @@ def verdict_fields(verdict: Verdict) -> list[str]:
         "note": verdict.note.model_dump_json(exclude_defaults=True) if verdict.note else None,
         "vars": json.dumps(verdict.vars) if verdict.vars else None,
         "skipped": "1" if verdict.skipped else None,
+        "session_gone": "1" if verdict.session_gone else None,
         "breaker": breaker.kind if breaker else None,
         "breaker_code": breaker.code if breaker else None,
         "breaker_until": _text(breaker.until_ms) if breaker else None,

@@ -17,7 +17,7 @@ from claude_pool.store.codec import FACTS, RECORD
 from claude_pool.store.graph_codec import OUTCOME, PARENT, WHOLE
 
 FOLDER: Final = Path(__file__).parent / "scripts"
-PARTS: Final = ("lib", "money", "breaker", "graph")
+PARTS: Final = ("lib", "money", "breaker", "sessions", "graph")
 SETTLING: Final = frozenset(
     {
         "finish",

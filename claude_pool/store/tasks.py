@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from claude_pool.config import PoolConfig
 from claude_pool.errors import Conflict, KeyReused, NotFound, PoolDrained, PoolError, StoreReset
-from claude_pool.ids import new_id
+from claude_pool.ids import new_id, new_run_id
 from claude_pool.models.base import to_micros, to_usd
 from claude_pool.models.pool import SlotIdentity
 from claude_pool.models.task import RunRecord, Task, TaskDetail, TaskRequest, TaskState
@@ -133,12 +133,15 @@ class RedisTasks:
     def claim(self, task_id: str, slot: SlotIdentity, run_id: str, *, lease_ms: int) -> Claim | RefusedClaim:
         cap = self._config.task_budget_usd
         default_cap = "" if cap is None else to_micros(cap)
+        epoch = self._client.epoch or ""
         answer = self._client.call(
-            "claim", task_id, slot.slot_id, slot.incarnation, run_id, lease_ms, self._client.epoch or "", default_cap
+            "claim", task_id, slot.slot_id, slot.incarnation, run_id, lease_ms, epoch, default_cap, new_run_id()
         )
         if answer[0] == "refused":
             return RefusedClaim(answer[1])
-        _, values, prompt, feedback, kind, granted, resume, session_cost, lost_before, plan, note = answer
+        _, values, prompt, feedback, kind, granted, resume, session_cost, lost_before, plan, note, forks, begins = (
+            answer
+        )
         task = codec.task_of(task_id, values)
         return Claim(
             task=task,
@@ -153,6 +156,8 @@ class RedisTasks:
             feedback=codec.feedback_of(feedback),
             plan=graph_codec.plan_of(plan),
             note=graph_codec.note_of(note),
+            fork=forks == "1",
+            session_id=begins or None,
         )
 
     def release(self, task_id: str, run_id: str, *, reason: str) -> bool:
@@ -225,6 +230,8 @@ def _refusal(answer: Any) -> PoolError | None:
     word, task_id = answer[0], answer[1] if len(answer) > 1 else ""
     if word == "reused":
         return KeyReused(f"That idempotency key was used for a different request, {task_id}.")
+    if word == "unknown":
+        return NotFound(f"There is no task {task_id!r} whose session could be used.")
     if word == "drained":
         return PoolDrained()
     return PoolError("No free id could be found.") if word == "taken" else None

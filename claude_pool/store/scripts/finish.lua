@@ -49,6 +49,8 @@ changes.next_kind = v.next_kind
 for _, name in ipairs({'session_id', 'session_cost', 'result', 'note', 'vars', 'tip'}) do
   if v[name] then changes[name] = v[name] end
 end
+if v.session_id and v.session_cost then note_cost(v.session_id, v.session_cost) end
+if v.session_gone then forget_name(t) end
 if t.state == 'claimed' and t.paid == '' and (to == 'pending' or to == 'parked') then changes.attempts = '' end
 count(changes)
 if to == 'cancelled' and not cancelled and v.skipped then changes.skipped = '1' end

@@ -18,13 +18,14 @@ local function drop_parent(id)
 end
 
 local function drop_task(id, state)
-  local v = redis.call('HMGET', task_key(id), 'tags', 'idem', 'parent')
+  local v = redis.call('HMGET', task_key(id), 'tags', 'idem', 'parent', 'locks')
   if v[3] and redis.call('EXISTS', parent_key(v[3])) == 1 then
     redis.call('ZADD', P .. ':state:' .. state, int(now), id)
     return
   end
   for _, tag in ipairs(names_in(v[1] or '')) do redis.call('ZREM', P .. ':tag:' .. tag, id) end
   if v[2] and v[2] ~= '' then redis.call('DEL', P .. ':idem:' .. v[2]) end
+  if v[4] and v[4] ~= '' then drop_session(v[4], id) end
   redis.call('DEL', task_key(id), P .. ':runs:' .. id, P .. ':log:' .. id)
   redis.call('ZREM', P .. ':index', id)
   redis.call('ZREM', P .. ':state:' .. state, id)

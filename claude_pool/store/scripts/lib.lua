@@ -126,6 +126,13 @@ local function may(state, verb, to)
   return from and from[to] or false
 end
 
+-- Who is parked for this is due now; the housekeeper wakes them.
+local function call_all(what)
+  for _, id in ipairs(redis.call('ZRANGE', P .. ':waits:' .. what, 0, -1)) do
+    redis.call('ZADD', P .. ':due', int(now), id)
+  end
+end
+
 -- The only way a state changes: checked against the table, one event each.
 local function move(t, verb, to, changes, reason)
   if not may(t.state, verb, to) then
@@ -150,6 +157,8 @@ local function move(t, verb, to, changes, reason)
   put(t, changes)
   leave(waited, to)
   enter(t)
+  if at_work(was) and not at_work(to) and t.locks ~= '' then call_all('session:' .. t.locks) end
+  if final(to) or to == 'pending_review' then call_all('after:' .. t.id) end
   if t.parent ~= '' then child_moved(t, rested) end
 end
 
@@ -186,9 +195,10 @@ end
 -- are, while that node lives.
 local function bell(t)
   local queue = t.queue
-  if t.next_kind == 'continuation' and t.node ~= '' then
-    local deadline = redis.call('ZSCORE', P .. ':nodes', t.node)
-    if deadline and num(deadline) > now then queue = 'node.' .. t.node end
+  local home = t.next_kind == 'continuation' and t.node or t.sits
+  if home ~= '' then
+    local deadline = redis.call('ZSCORE', P .. ':nodes', home)
+    if deadline and num(deadline) > now then queue = 'node.' .. home end
   end
   return {t.id, queue, t.priority, string.sub(t.parent, 1, 2) == 'f-' and t.parent or '', unpack(links_of(t))}
 end

@@ -7,5 +7,6 @@ local t = load_task(id)
 if not t or t.run_id ~= run_id then return {'stale'} end
 if t.state == 'running' and t.session_id == session_id then return {'done'} end  -- repeated after a lost answer
 if t.state ~= 'claimed' then return {'stale'} end
-move(t, 'start', 'running', {session_id = session_id, started_ms = int(now), paid = '1'})
+move(t, 'start', 'running', {session_id = session_id, started_ms = int(now), paid = '1', locks = session_id})
+if session_id ~= '' then hold_session(t, session_id, true) end
 return {'done'}

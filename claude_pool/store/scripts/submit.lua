@@ -1,5 +1,6 @@
 -- submit <idempotency ttl, ms> {<id> <key's hash or ''> <request hash> <n> [field value]...}...   (n: fields and values)
--- New tasks, all or none. Answers {'done', {id, state, created}...}, or why not: reused, drained or taken, with an id.
+-- New tasks, all or none. Answers {'done', {id, state, created}...}, or why not: reused, drained, taken, or
+-- unknown: a task whose session is wanted; each with an id.
 -- Many at once, because each call costs the server one write to its disk.
 
 local ttl_ms = ARGV[1]
@@ -23,6 +24,13 @@ local function known(key, fresh)
   return nil
 end
 
+local function field(r, name)
+  for i = r.from, r.to, 2 do
+    if ARGV[i] == name then return ARGV[i + 1] end
+  end
+  return ''
+end
+
 local fresh, new = {}, 0
 for r in requests() do
   local given = redis.call('HGET', task_key(r.id), 'request')
@@ -30,7 +38,11 @@ for r in requests() do
   local task_id, hash = known(r.key, fresh)
   if hash and hash ~= r.hash then return {'reused', task_id} end
   if r.key ~= '' and not task_id then fresh[r.key] = r end
-  if not task_id and not given then new = new + 1 end
+  if not task_id and not given then
+    new = new + 1
+    local other = string.match(field(r, 'session'), ':(t%-.+)$')
+    if other and redis.call('EXISTS', task_key(other)) == 0 then return {'unknown', other} end
+  end
 end
 if new > 0 and redis.call('HGET', P .. ':meta', 'accepting') == '0' then return {'drained', ''} end
 

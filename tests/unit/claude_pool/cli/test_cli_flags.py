@@ -37,7 +37,7 @@ SAMPLES: dict[str, tuple[tuple[str, ...], Any]] = {
     "env": (("AWS_REGION", "FOO"), ("AWS_REGION", "FOO")),
     "isolation": (("clone",), "clone"),
     "base_ref": (("release/1.2",), "release/1.2"),
-    "session": (("fork:t-0123456789",), "fork:t-0123456789"),
+    "session": (("name:release-1",), "name:release-1"),
     "on_lost": (("hold",), "hold"),
     "max_attempts": (("3",), 3),
     "max_continuations": (("0",), 0),
