@@ -34,7 +34,7 @@ from claude_pool.testing import ledger
 from claude_pool.testing.node import TestNode
 from claude_pool.testing.redis_server import RedisServer, find_program, short_folder
 
-PATIENCE_S = 90.0
+PATIENCE_S = 300.0
 BATCH = 50
 MISS_S = 2.0
 """How long a fault waits for somebody to hit."""
