@@ -40,8 +40,8 @@ format: setup ## put the code into its one format and mend what can be mended
 bench: setup ## measure; prints ratios within one run
 	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
 
-chaos: setup ## kill, stop and cut things at random for longer than `make test` does
-	@$(COMPILED) $(BIN)/pytest -m slow tests/chaos $(ARGS)
+chaos: setup ## kill, stop and cut things at random; prints figures (ARGS=all, or names: "trees drain")
+	@$(BIN)/python tests/chaos/figures.py $(ARGS)
 
 up: setup ## start a pool on this machine that stays
 	@$(BIN)/claude-pool up --detach $(ARGS)
