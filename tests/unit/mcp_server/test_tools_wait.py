@@ -103,6 +103,7 @@ async def test_an_answer_is_bounded_and_its_cursor_leads_to_the_rest(
     assert [one["id"] for one in rest["finished"]] == ids[2:]
 
 
+@pytest.mark.parametrize("connect", ["auto"], indirect=True)  # threads do not depend on the protocol's era
 async def test_two_hundred_waits_at_once_hold_no_thread_each(connect: Any, pool: Pool, worker: Any) -> None:
     ids = submit(pool, 200)
     answers: list[dict[str, Any]] = []
