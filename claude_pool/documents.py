@@ -15,6 +15,7 @@ from claude_pool.errors import PoolError
 from claude_pool.models.base import Record
 from claude_pool.models.events import LogEntry
 from claude_pool.models.pool import DrainSummary, Finding, Node, PoolStatus, Slot
+from claude_pool.models.route import AutoRoute, AutoSubmitted
 from claude_pool.models.task import Task, TaskResult
 
 if TYPE_CHECKING:  # for names alone: the desks bring Celery with them
@@ -119,6 +120,21 @@ def of_waited(waited: Waited) -> Document:
         "cursor": waited.cursor,
         "timed_out": waited.timed_out,
     }
+
+
+def of_route(route: AutoRoute) -> Document:
+    """`route confidence parts`, and what else there is to say of a plan."""
+    document: Document = {
+        "route": route.route.value,
+        "confidence": route.confidence,
+        "parts": [part.model_dump(mode="json", exclude_none=True) for part in route.parts],
+    }
+    return document | spare(route, but=document)
+
+
+def of_auto(submitted: AutoSubmitted) -> Document:
+    """`id task_ids` of what was handed in, and the plan as `plan`."""
+    return {"id": submitted.id, "task_ids": list(submitted.task_ids), "plan": of_route(submitted.route)}
 
 
 def of_page(page: Page) -> Document:

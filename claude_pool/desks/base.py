@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -32,6 +33,14 @@ class Desk:
         self.submitter = submitter
         self.hub = Hub(store.events)
         self._broker = broker
+
+    def on_behalf_of(self, submitter: Submitter) -> Self:
+        """The same counter for what somebody else hands in; what it stands on stays this one's to close."""
+        if submitter == self.submitter:
+            return self
+        theirs = copy.copy(self)
+        theirs.submitter = submitter
+        return theirs
 
     def _ring(self, bells: Sequence[Doorbell]) -> None:
         """Ring for tasks that are stored already: when nobody hears it, the housekeeper rings again."""

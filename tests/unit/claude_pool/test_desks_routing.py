@@ -12,11 +12,11 @@ import pytest
 from claude_pool.config import PoolConfig
 from claude_pool.errors import InvalidRequest, KeyReused
 from claude_pool.models.route import AutoHint, Route
-from claude_pool.models.task import ErrorCode, TaskError, TaskResult, TaskState
+from claude_pool.models.task import ErrorCode, Submitter, TaskError, TaskResult, TaskState
 from claude_pool.models.verdict import Verdict
 from claude_pool.pool import Pool
 from claude_pool.store import fake_store
-from claude_pool.store.base import Doorbell
+from claude_pool.store.base import Claim, Doorbell
 from claude_pool.testing.hands import Hand
 
 TASK = "Translate the page into Danish and into Czech."
@@ -49,7 +49,10 @@ class Slot:
     def _do(self, task_id: str) -> None:
         assert self.pool is not None
         hand = Hand(self.pool.store)
-        run = hand.run(task_id)
+        run = hand.try_claim(task_id)
+        if not isinstance(run, Claim):
+            return
+        assert hand.start(run)
         error = TaskError(code=ErrorCode.MAX_TURNS, message="too many") if self.state is TaskState.FAILED else None
         result = TaskResult(task_id=task_id, state=self.state, run_id=run.run_id, error=error, **self.answer)
         verdict = Verdict(to=self.state, result=result, cost_usd=COST, error=error)
@@ -135,6 +138,23 @@ def test_a_call_that_no_slot_takes_is_cancelled_when_its_time_is_up(make: Make) 
     assert pool.get(slot.seen[0]).state is TaskState.CANCELLED
 
 
+def test_a_budget_that_has_no_room_for_the_call_is_a_single_task_that_says_so(make: Make) -> None:
+    pool, _ = make(route_budget_usd=0.5)
+    pool.store.pool.set_limit("pool", 0.1)
+    found = pool.route(TASK)
+    assert found.route is Route.SINGLE
+    assert "budget" in found.fallback
+    assert pool.list(states=["pending", "parked"]).tasks == ()
+
+
+def test_a_pool_that_takes_no_new_work_is_a_single_task_that_says_so(make: Make) -> None:
+    pool, slot = make()
+    pool.store.pool.set_accepting(accepting=False)
+    found = pool.route(TASK)
+    assert (found.route, found.task_id, slot.seen) == (Route.SINGLE, None, [])
+    assert "refused" in found.fallback
+
+
 def test_nothing_is_asked_or_paid_when_the_hints_leave_no_choice(make: Make) -> None:
     pool, slot = make()
     found = pool.route(TASK, AutoHint(max_parallel=1, max_chain_steps=1))
@@ -156,3 +176,87 @@ def test_a_prompt_that_no_task_could_have_is_refused_before_anything_is_paid(mak
     with pytest.raises(InvalidRequest):
         pool.route(prompt)
     assert slot.seen == []
+
+
+# -- carrying out
+
+
+CHAIN = PLAN | {"route": "chain"}
+
+
+def test_a_parallel_plan_becomes_a_fan_out_with_its_labels_models_and_gather(make: Make) -> None:
+    pool, slot = make(model="sonnet")
+    parts = [{"name": "da", "prompt": "into {Danish}", "model": "haiku"}, {"name": "cs", "prompt": "into Czech"}]
+    slot.answer = {"structured_output": {**PLAN, "parts": parts, "gather": "Compare {them}."}}
+    done = pool.auto(TASK, tags=("docs",), json_schema={"type": "object"}, max_budget_usd=2.0)
+    assert done.id.startswith("f-")
+    result = pool.fan_out_result(done.id)
+    assert [branch.label for branch in result.results] == ["da", "cs"]
+    details = [pool.detail(task_id) for task_id in done.task_ids]
+    assert [detail.prompt for detail in details] == ["into {Danish}", "into Czech"]
+    assert [detail.task.options.model for detail in details] == ["haiku", "sonnet"]
+    assert [detail.task.options.json_schema for detail in details] == [None, None]
+    assert all("docs" in detail.task.options.tags for detail in details)
+    progress = pool.fan_out_progress(done.id)
+    assert progress.budget_usd == 2.0
+    assert [detail.task.options.max_budget_usd for detail in details] == [pytest.approx(2 / 3)] * 2
+    assert pool.detail(progress.gather_id or "").task.options.json_schema == {"type": "object"}
+
+
+def test_a_chain_plan_becomes_a_chain_whose_last_step_owes_the_schema(make: Make) -> None:
+    pool, slot = make()
+    slot.answer = {"structured_output": CHAIN}
+    done = pool.auto(TASK, json_schema={"type": "object"}, max_budget_usd=2.0, model="opus")
+    assert done.id.startswith("c-")
+    assert pool.chain_progress(done.id).budget_usd == 2.0
+    options = [pool.detail(task_id).task.options for task_id in done.task_ids]
+    assert [one.json_schema for one in options] == [None, {"type": "object"}]
+    assert {one.model for one in options} == {"opus"}
+
+
+def test_a_single_plan_becomes_a_task_with_the_callers_words_and_the_plans_model(make: Make) -> None:
+    pool, slot = make()
+    slot.answer = {"structured_output": {**PLAN, "route": "single", "parts": [{"prompt": "else", "model": "haiku"}]}}
+    done = pool.auto(TASK, allowed_tools=("Bash(git:*)",))
+    detail = pool.detail(done.id)
+    assert (detail.prompt, detail.task.options.model) == (TASK, "haiku")
+    assert detail.task.options.allowed_tools == ("Bash(git:*)",)
+    assert pool.get(done.id).options.tags == ()
+
+
+def test_a_model_that_the_caller_chose_is_not_changed_by_a_plan(make: Make) -> None:
+    pool, slot = make()
+    slot.answer = {"structured_output": {**PLAN, "parts": [{"prompt": str(n), "model": "haiku"} for n in range(2)]}}
+    done = pool.auto(TASK, model="opus")
+    assert {pool.detail(task_id).task.options.model for task_id in done.task_ids} == {"opus"}
+
+
+def test_a_task_that_continues_a_session_is_not_cut_and_nobody_is_asked(make: Make) -> None:
+    pool, slot = make()
+    slot.asleep = True
+    done = pool.auto(TASK, session="name:talk")
+    assert (done.route.route, done.route.task_id, slot.seen) == (Route.SINGLE, None, [done.id])
+
+
+def test_a_routing_call_that_failed_still_gets_the_task_done(make: Make) -> None:
+    pool, slot = make()
+    slot.answer, slot.state = {}, TaskState.FAILED
+    done = pool.auto(TASK)
+    assert done.route.fallback
+    assert pool.detail(done.id).prompt == TASK
+
+
+@pytest.mark.parametrize("fields", [{"model": "--x"}, {"unknown": 1}, {"max_turns": 0}])
+def test_options_that_make_no_sense_are_refused_before_anything_is_paid(make: Make, fields: dict[str, Any]) -> None:
+    pool, slot = make()
+    with pytest.raises(InvalidRequest):
+        pool.auto(TASK, **fields)
+    assert slot.seen == []
+
+
+def test_what_is_handed_in_on_behalf_of_somebody_is_theirs(make: Make) -> None:
+    pool, slot = make()
+    slot.answer = {"structured_output": CHAIN}
+    done = pool.on_behalf_of(Submitter(name="ada", kind="mcp")).auto(TASK)
+    assert {pool.get(task_id).submitter.name for task_id in [*slot.seen[:1], *done.task_ids]} == {"ada"}
+    assert pool.submitter.name != "ada"
