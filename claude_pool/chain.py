@@ -27,7 +27,7 @@ from claude_pool.models.options import TaskOptions
 from claude_pool.models.task import ErrorCode, ParkedFor, TaskError, TaskResult, TaskState
 from claude_pool.models.verdict import CountsAs, Verdict
 from claude_pool.retry import backoff_ms
-from claude_pool.templates import BRANCHES, ERROR, PREVIOUS, Scope, Value, as_text
+from claude_pool.templates import BRANCHES, ERROR, PREVIOUS, Scope, Value, as_text, with_args
 
 NEVER_REPEATED: Final = frozenset(
     {
@@ -167,6 +167,11 @@ def _plan_step(chain_id: str, step: ChainStep, site: Site, *, previous: str | No
     check_vars(step.output_vars, where=site.place)
     also = check_condition(step.when, site.scope, where=f"{site.place}, when") if step.when else frozenset[str]()
     plan = looked_at(site, step.prompt, step.failure_policy, also=also)
+    if step.gate is not None and step.gate.command is not None:
+        try:
+            with_args(step.gate.command, dict.fromkeys(site.scope.args, ""))
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{site.place}, gate: {error.message}") from None
     if step.session == "previous" and previous is None:
         raise InvalidRequest(f"{site.place}: there is no session before it that could be continued.")
     node = TaskNode(

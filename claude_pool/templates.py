@@ -34,6 +34,7 @@ OWN_VARS: Final = frozenset({"output", "state", "error"})
 
 _WORD: Final = r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
 _MARKER: Final = re.compile(rf"\{{\{{({_WORD})\}}\}}|\{{({_WORD})\}}")
+_ARGUMENT: Final = re.compile(r"\{args\.([A-Za-z0-9_-]+)\}")
 _FILE_NAME: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -141,6 +142,20 @@ def as_text(value: Any) -> str:
 def escaped(text: str, *, but: Collection[str] = ()) -> str:
     """A text as a template that renders to just this text; markers among `but` stay markers."""
     return _MARKER.sub(lambda match: match[0] if match[2] in but else f"{{{match[0]}}}", text)
+
+
+def with_args(command: str, args: Mapping[str, str]) -> str:
+    """A command with `{args.NAME}` filled in and all else as it is: braces have a meaning of their own in a shell.
+
+    Nothing that a model said is ever put into a command. Raises InvalidRequest for an argument that there is not.
+    """
+
+    def put_in(match: re.Match[str]) -> str:
+        if match[1] not in args:
+            raise InvalidRequest(f"there is no argument {match[1]!r}; {_there_are(args)}.")
+        return args[match[1]]
+
+    return _ARGUMENT.sub(put_in, command)
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

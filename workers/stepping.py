@@ -17,13 +17,14 @@ from typing import Final
 
 from claude_pool.chain import Sight, after_failure, escalated, passed_over, take_vars, told_again
 from claude_pool.conditions import holds
+from claude_pool.models.chain import Gate
 from claude_pool.models.graph import Inputs, StepPlan
 from claude_pool.models.options import TaskOptions, prompt_text
 from claude_pool.models.task import ErrorCode, TaskError, TaskResult, TaskState
 from claude_pool.models.verdict import Verdict
 from claude_pool.models.workspace import PREFIX, WorkspaceJob
 from claude_pool.store.base import Claim
-from claude_pool.templates import FOLDER, Rendered, Value, escaped, render
+from claude_pool.templates import FOLDER, Rendered, Value, escaped, render, with_args
 from claude_pool.workspace.prepare import put_inputs, take_inputs_away
 from workers import gate
 from workers.controls import Controls
@@ -112,10 +113,15 @@ class Stepping:
             return verdict
         values, error = take_vars(self._plan, verdict.result)
         if error is None and self._plan.gate is not None:
-            error = gate.check(self._plan.gate, env=env, cwd=str(tree), guard=self._tools.guard, controls=controls)
+            error = gate.check(
+                self._gate(self._plan.gate), env=env, cwd=str(tree), guard=self._tools.guard, controls=controls
+            )
         if error is None:
             return verdict.evolve(vars=values)
         return failed(verdict, error).evolve(vars=values)
+
+    def _gate(self, wanted: Gate) -> Gate:
+        return wanted if wanted.command is None else wanted.evolve(command=with_args(wanted.command, self._inputs.args))
 
     def settled(self, verdict: Verdict) -> Verdict:
         """The verdict after the failure policy had its say."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from claude_pool import chain_files
 from claude_pool.chain import Kept, Spec, plan_chain
+from claude_pool.chain_files import Found
 from claude_pool.desks.graphs import (
     GraphDesk,
     branch_result,
@@ -63,6 +66,28 @@ class ChainDesk(GraphDesk):
         chain_id = self.submit_chain(steps, options, **fields).chain_id
         self.wait([chain_id], timeout_s=wait_s)
         return self.chain_result(chain_id)
+
+    def named_chains(self, *, start: Path | None = None) -> list[Found]:
+        """Reusable chains that can be seen from a directory (default: the working directory), with what is wrong."""
+        found = chain_files.find(start or Path.cwd())
+        return [self._checked(one) for one in found]
+
+    def _checked(self, found: Found) -> Found:
+        if found.chain is None:
+            return found
+        try:
+            self.check_chain(found.chain.steps, found.chain.options, args=found.chain.specimen())
+        except InvalidRequest as error:
+            return found.evolve(trouble=error.message)
+        return found
+
+    def submit_named_chain(
+        self, name: str, args: Mapping[str, Any] | None = None, *, start: Path | None = None, **fields: Any
+    ) -> ChainSubmitted:
+        """Hand in a reusable chain by its name or its file. Raises NotFound, InvalidRequest, and as `submit_chain`."""
+        chain = chain_files.load(name, start or Path.cwd())
+        fields.setdefault("title", chain.options.title or chain.name)
+        return self.submit_chain(chain.steps, chain.options, args=chain.arguments(args or {}), **fields)
 
     def chains(self, *, limit: int = 50, after: str | None = None) -> list[Whole]:
         """Chains and fan-outs that are no part of others, newest first."""

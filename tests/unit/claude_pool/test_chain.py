@@ -131,6 +131,7 @@ def test_a_step_that_is_a_fan_out_is_a_parent_of_its_own_whose_gather_speaks_for
         ([{"name": "a", "prompt": "x", "when": "{steps.z.output}"}], "no step 'z'"),
         ([{"name": "a", "prompt": "x", "when": "1 =="}], "can't be read"),
         ([{"name": "a", "prompt": "x", "session": "previous"}], "no session before it"),
+        ([{"name": "a", "prompt": "x", "gate": "{args.tset}"}], "gate: there is no argument 'tset'"),
         ([{"name": "a", "prompt": "x", "output_vars": {"v": "a..b"}}], "is no path"),
         ([{"name": "a", "prompt": "x", "output_vars": {"output": "a"}}], "every step has it already"),
         ([{"name": "a", "prompt": "x", "failure_policy": {"recovery_prompt": "{eror}"}}], "means nothing"),

@@ -1,7 +1,7 @@
 import pytest
 
 from claude_pool.errors import InvalidRequest
-from claude_pool.templates import FOLDER, Scope, Value, check, fill, markers, render
+from claude_pool.templates import FOLDER, Scope, Value, check, fill, markers, render, with_args
 
 SCOPE = Scope(args=frozenset({"issue"}), steps={"plan": frozenset({"risk"})}, later=frozenset({"build", "test"}))
 
@@ -79,6 +79,13 @@ def test_a_text_that_was_cut_before_is_a_file_however_short_it_is_now() -> None:
 
 def test_nothing_in_a_rendered_prompt_can_not_be_sent() -> None:
     assert rendered("{previous_output}", previous_output="a\x00b\ud800") == "a\ufffdb\ufffd"
+
+
+def test_commands_take_arguments_and_keep_their_own_braces() -> None:
+    command = "{args.test} && echo ${HOME} {a,b} {steps.x.output}"
+    assert with_args(command, {"test": "make {args.x}"}) == "make {args.x} && echo ${HOME} {a,b} {steps.x.output}"
+    with pytest.raises(InvalidRequest, match="no argument 'tset'"):
+        with_args("{args.tset}", {"test": ""})
 
 
 def test_own_templates_know_their_own_names_only() -> None:
