@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mcp_server.tools import control, fleet, results, reviews, submit, wait
+from mcp_server.tools import control, fleet, results, reviews, routing, submit, wait
 from mcp_server.tools.tool import Definition
 
 CATALOGUE: Final[tuple[Definition, ...]] = (
@@ -18,4 +18,5 @@ CATALOGUE: Final[tuple[Definition, ...]] = (
     *control.DEFINITIONS,
     *fleet.DEFINITIONS,
     *reviews.DEFINITIONS,
+    *routing.DEFINITIONS,
 )

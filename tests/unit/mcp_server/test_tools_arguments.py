@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 from claude_pool.models.options import TaskOptions
+from claude_pool.models.route import AutoHint
 from mcp_server.tools.arguments import EXPLAINED, NEVER_OVER_MCP, Submission, schema_of
 from mcp_server.tools.catalogue import CATALOGUE
 
-SUBMITTING = [one for one in CATALOGUE if one.effect == "adds"]
+SUBMITTING = [one for one in CATALOGUE if issubclass(one.arguments, TaskOptions)]
 
 
 def test_every_tool_that_submits_takes_every_option_of_a_task_and_none_of_its_own_kind() -> None:
-    assert {one.name for one in SUBMITTING} >= {"pool_submit", "pool_run"}
-    own = {"prompt", "title", "idempotency_key", "wait_s"}
+    assert {one.name for one in SUBMITTING} >= {"pool_submit", "pool_run", "pool_submit_with_review", "pool_auto"}
+    own = {"prompt", "title", "idempotency_key", "wait_s", *AutoHint.model_fields}
     for one in SUBMITTING:
         shown = (one.parameters or schema_of(one.arguments))["properties"].keys()
         assert shown - own == TaskOptions.model_fields.keys(), one.name
