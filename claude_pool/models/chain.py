@@ -45,7 +45,8 @@ class Gate(Record):
     """What has to hold before a step counts as completed: a command that exits 0 there, a review, or both."""
 
     command: Annotated[PlainText, Field(min_length=1, max_length=20_000)] | None = None
-    """For `sh -c`, in the step's workspace; `{args.NAME}` is filled in. Its end and output are the error of a step that does not pass."""
+    """For `sh -c`, in the step's workspace; `{args.NAME}` is filled in. Its end and output are the error of a step that
+    does not pass."""
     timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 600
     review: bool = False
     """The step waits in `pending_review` for the coordinator."""
