@@ -28,6 +28,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--slots", type=int, help="start a node of this host with so many slots, unless one is there")
     parser.add_argument("--name", help="the pool's name")
     parser.add_argument("--label", help="what this coordinator is called in the records")
+    parser.add_argument(
+        "--toolset", choices=["core", "full"], default="full", help="core: only the tools that are always loaded"
+    )
     parser.add_argument("--verbose", "-v", action="store_true", help="say more, on stderr")
     parser.add_argument("--version", action="version", version=f"claude-pool {__version__}")
     http = parser.add_argument_group("streamable HTTP")
@@ -81,7 +84,7 @@ def _serve(config: PoolConfig, arguments: argparse.Namespace) -> int:
     if not arguments.http:
         from mcp_server import stdio  # noqa: PLC0415 - the same
 
-        stdio.serve(lambda closed: build(counter, closed=closed))
+        stdio.serve(lambda closed: build(counter, closed=closed, tools=arguments.toolset))
     from mcp_server import http  # noqa: PLC0415 - uvicorn is wanted here only
 
     if not 0 <= arguments.port < 1 << 16:
@@ -92,5 +95,9 @@ def _serve(config: PoolConfig, arguments: argparse.Namespace) -> int:
     if not http.is_loopback(arguments.host):
         sys.stderr.write("Tokens and prompts travel unencrypted beyond this machine: put a proxy with TLS before it.\n")
     return http.serve(
-        partial(build, counter), tokens, host=arguments.host, port=arguments.port, hosts=arguments.allow_host
+        partial(build, counter, tools=arguments.toolset),
+        tokens,
+        host=arguments.host,
+        port=arguments.port,
+        hosts=arguments.allow_host,
     )

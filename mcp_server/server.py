@@ -13,7 +13,7 @@ from claude_pool._version import __version__
 from mcp_server.counter import Counter
 from mcp_server.prompts import add_prompts
 from mcp_server.resources import add_resources
-from mcp_server.tools.catalogue import CATALOGUE
+from mcp_server.tools.catalogue import Toolset, toolset
 from mcp_server.tools.tool import make_tool
 
 NAME: Final = "claude-pool"
@@ -25,7 +25,9 @@ INSTRUCTIONS: Final = (
 )
 
 
-def build(counter: Counter, *, closed: anyio.Event | None = None, **settings: Any) -> MCPServer[Counter]:
+def build(
+    counter: Counter, *, closed: anyio.Event | None = None, tools: Toolset = "full", **settings: Any
+) -> MCPServer[Counter]:
     """The server. `closed` is set when the counter was closed; `settings` are MCPServer's own."""
 
     @asynccontextmanager
@@ -42,7 +44,7 @@ def build(counter: Counter, *, closed: anyio.Event | None = None, **settings: An
         title="Claude pool",
         instructions=INSTRUCTIONS,
         version=__version__,
-        tools=[make_tool(definition) for definition in CATALOGUE],
+        tools=[make_tool(definition) for definition in toolset(tools)],
         lifespan=lifespan,
         subscriptions=False,
         log_level="WARNING",

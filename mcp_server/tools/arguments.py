@@ -2,13 +2,14 @@
 
 The options of a task are `TaskOptions` itself, inherited: a field that is added there is an argument of every tool that
 submits, and none can drift. A schema tells a model what it needs to choose well, and no more, as each character costs
-every session: no titles, no bounds that the record checks anyhow (with a better message), and for the seldom options
-only name and type.
+every session: no titles, no bounds that the record checks anyhow (with a better message), and of the seldom options of
+a task only the name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import cache
 from typing import Annotated, Any, Final, cast
 
 from pydantic import Field
@@ -26,7 +27,8 @@ EXPLAINED: Final = frozenset(
         "session",
     }
 )  # fmt: skip
-"""Options that a coordinator often chooses: these keep their description in the schema of `pool_submit`."""
+"""Options that a coordinator often chooses: `pool_submit` explains these. It is always loaded, so all other tools with
+options show just their names."""
 
 NEVER_OVER_MCP: Final = "bypassPermissions"
 """A permission mode that is refused here (`rights`), so it is not offered either."""
@@ -52,22 +54,29 @@ class Submission(TaskOptions):
     )
     title: Annotated[str, Field(max_length=200)] = Field(default="", description="for lists; default: from the prompt")
 
-    def options(self) -> TaskOptions:
-        """The options that were chosen, and only those."""
-        chosen = self.model_fields_set & TaskOptions.model_fields.keys()
-        return TaskOptions(**{name: getattr(self, name) for name in chosen})
+
+def options_of(asked: TaskOptions) -> TaskOptions:
+    """The options of a task that were chosen among a tool's arguments, and only those."""
+    chosen = asked.model_fields_set & TaskOptions.model_fields.keys()
+    return TaskOptions(**{name: getattr(asked, name) for name in chosen})
 
 
-def schema_of(model: type[Record], *, explained: Container[str] | None = None, first: tuple[str, ...] = ()) -> Schema:
-    """What a model is shown of a record: required fields first. `explained` None keeps every description."""
+@cache
+def types_of(model: type[Record]) -> dict[str, str]:
+    """The JSON type of each field that has just one."""
+    whole = schema_of(model, explained=TaskOptions.model_fields)
+    return {name: one["type"] for name, one in whole["properties"].items() if "type" in one}
+
+
+def schema_of(model: type[Record], *, explained: Container[str] = (), first: tuple[str, ...] = ()) -> Schema:
+    """What a model is shown of a record: required fields first; of the options of a task but `explained` the name."""
     raw = model.model_json_schema()
     found = cast("dict[str, Schema]", _inlined(raw.get("properties", {}), cast("Schema", raw.get("$defs", {}))))
     required = list(cast("list[str]", raw.get("required", [])))
     order = [*required, *(name for name in first if name not in required)]
     order += [name for name in found if name not in order]
-    own = Submission.model_fields.keys() - TaskOptions.model_fields.keys()
-    properties = {
-        name: _slim(found[name], described=explained is None or name in explained or name in own) for name in order
+    properties: Schema = {
+        name: _slim(found[name]) if name in explained or name not in TaskOptions.model_fields else {} for name in order
     }
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return schema | ({"required": required} if required else {})
@@ -88,16 +97,14 @@ def _inlined(node: Any, definitions: Schema) -> Any:
     return {name: _inlined(value, definitions) for name, value in members.items()}
 
 
-def _slim(node: Schema, *, described: bool) -> Schema:
+def _slim(node: Schema) -> Schema:
     """One property without what the record checks by itself; null, which means "not chosen", is not offered."""
     slim = {key: value for key, value in node.items() if key not in _CHECKED_BY_THE_RECORD}
     if "anyOf" in slim:
         choices = [one for one in cast("list[Schema]", slim.pop("anyOf")) if one.get("type") != "null"]
-        slim = (_slim(choices[0], described=True) if len(choices) == 1 else {"anyOf": choices}) | slim
+        slim = (_slim(choices[0]) if len(choices) == 1 else {"anyOf": choices}) | slim
     if isinstance(items := slim.get("items"), dict):
-        slim["items"] = _slim(cast("Schema", items), described=True)
+        slim["items"] = _slim(cast("Schema", items))
     if "enum" in slim:
         slim["enum"] = [choice for choice in slim["enum"] if choice != NEVER_OVER_MCP]
-    if not described:
-        slim.pop("description", None)
     return slim

@@ -16,7 +16,7 @@ from claude_pool.models.route import AutoHint, AutoRoute, Route
 from mcp_server.fence import plain, scrubbed
 from mcp_server.rights import check_options
 from mcp_server.tools.answers import gives
-from mcp_server.tools.arguments import schema_of
+from mcp_server.tools.arguments import options_of, schema_of
 from mcp_server.tools.tool import Call, Definition
 from mcp_server.tools.wait import teller
 
@@ -40,11 +40,6 @@ class Auto(TaskOptions, AutoHint):
     prompt: Prompt = Field(description="the whole task")
 
 
-def _options(asked: Auto) -> TaskOptions:
-    chosen = asked.model_fields_set & TaskOptions.model_fields.keys()
-    return TaskOptions(**{name: getattr(asked, name) for name in chosen})
-
-
 def _hint(asked: AutoHint) -> AutoHint:
     return AutoHint(**{name: getattr(asked, name) for name in asked.model_fields_set & set(_HINTS)})
 
@@ -65,7 +60,7 @@ async def route(call: Call, asked: Plan) -> Document:
 
 async def auto(call: Call, asked: Auto) -> Document:
     """Have a task cut, and hand in what comes of it."""
-    options = _options(asked)
+    options = options_of(asked)
     await call.ask(lambda pool: _check(pool, asked, options))
     fresh = options.session == "fresh"
     plan = await _route(call, asked.prompt, _hint(asked) if fresh else _WHOLE, options.model)

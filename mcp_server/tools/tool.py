@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,7 @@ from claude_pool.models.task import Submitter
 from mcp_server.counter import Counter
 from mcp_server.fence import plain
 from mcp_server.rights import Scope, check_scope
-from mcp_server.tools.arguments import Schema, schema_of
+from mcp_server.tools.arguments import Schema, schema_of, types_of
 
 if TYPE_CHECKING:
     from claude_pool.pool import Pool
@@ -109,7 +110,7 @@ class PoolTool(Tool):
             counter: Counter = context.request_context.lifespan_context
             who = counter.submitter if token is None else Submitter(name=token.client_id, kind="mcp")
             call = Call(counter, who, context)
-            document = await definition.work(call, checked(definition, self.parameters, arguments))
+            document = await definition.work(call, checked(definition.arguments, arguments))
         except PoolError as error:
             raise ToolError(await told(error, context)) from None
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told what to do about it
@@ -122,15 +123,15 @@ class PoolTool(Tool):
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=document)
 
 
-def checked(definition: Definition, parameters: Schema, arguments: dict[str, Any]) -> Record:
+def checked(model: type[A], arguments: dict[str, Any]) -> A:
     """The arguments as a record. Raises InvalidRequest, which names what is wrong."""
-    types = {name: one.get("type") for name, one in parameters["properties"].items()}
+    types = types_of(model)
     given = {name: _parsed(value, types.get(name)) for name, value in arguments.items() if value is not None}
     try:
-        return definition.arguments.model_validate(given)
+        return model.model_validate(given)
     except ValidationError as error:
-        unknown = sorted(given.keys() - definition.arguments.model_fields.keys())
-        raise InvalidRequest(explain(error), hint=_suggestion(unknown, list(types))) from None
+        unknown = sorted(given.keys() - model.model_fields.keys())
+        raise InvalidRequest(explain(error), hint=_suggestion(unknown, list(model.model_fields))) from None
 
 
 def _parsed(value: Any, wanted: str | None) -> Any:
@@ -154,19 +155,21 @@ def _suggestion(unknown: list[str], names: list[str]) -> str:
 
 async def told(error: PoolError, context: Context[Any, Any]) -> str:
     """An error for a model: its code, what is wrong, what to do, and, for an unknown id, which ids there are."""
-    if not isinstance(error, NotFound) or not error.message.startswith("There is no task"):
+    missing = re.match(r"There is no (task|chain|fan-out|review)\b", error.message)
+    if not isinstance(error, NotFound) or missing is None:
         return f"{error.code}: {error}"
     counter: Counter = context.request_context.lifespan_context
     try:
-        page = await counter.ask(partial(_latest, limit=_RECENT))
+        page = await counter.ask(partial(_latest, chains=missing[1] in {"chain", "fan-out"}))
     except PoolError:
         page = ""
     return f"{error.code}: {plain(error.message, 400)} {page}Call pool_list_tasks for more."
 
 
-def _latest(pool: Pool, *, limit: int) -> str:
-    ids = [task.id for task in pool.list(limit=limit).tasks]
-    return f"The latest tasks are {', '.join(ids)}. " if ids else "This pool has no tasks yet. "
+def _latest(pool: Pool, *, chains: bool) -> str:
+    ids = [one.id for one in (pool.chains(limit=_RECENT) if chains else pool.list(limit=_RECENT).tasks)]
+    what = "chains and fan-outs" if chains else "tasks"
+    return f"The latest {what} are {', '.join(ids)}. " if ids else f"This pool has no {what} yet. "
 
 
 def make_tool(definition: Definition) -> PoolTool:

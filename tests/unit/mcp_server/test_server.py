@@ -11,6 +11,7 @@ from mcp import Client
 from claude_pool import __version__
 from mcp_server.counter import Counter
 from mcp_server.server import INSTRUCTIONS, build
+from mcp_server.tools.catalogue import toolset
 
 pytestmark = pytest.mark.anyio
 
@@ -40,6 +41,13 @@ async def test_closing_is_told_after_the_counter_was_closed(counter: Counter, mo
         assert order == []
     assert order == ["closed"]
     assert closed.is_set()
+
+
+async def test_a_small_toolset_offers_the_core_tools_and_no_other_can_be_called(counter: Counter) -> None:
+    async with Client(build(counter, tools="core")) as client:
+        offered = {tool.name for tool in (await client.list_tools()).tools}
+        assert offered == {one.name for one in toolset("core")}
+        assert (await client.call_tool("pool_cancel", {"task_id": "t-0000000000"})).is_error
 
 
 async def test_a_tool_that_nobody_made_is_named(connect: Any) -> None:

@@ -6,7 +6,7 @@ import json
 
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.route import AutoHint
-from mcp_server.tools.arguments import EXPLAINED, NEVER_OVER_MCP, Submission, schema_of
+from mcp_server.tools.arguments import EXPLAINED, NEVER_OVER_MCP, Submission, options_of, schema_of
 from mcp_server.tools.catalogue import CATALOGUE
 
 SUBMITTING = [one for one in CATALOGUE if issubclass(one.arguments, TaskOptions)]
@@ -25,7 +25,7 @@ def test_explained_options_exist() -> None:
 
 
 def test_options_that_were_not_chosen_are_left_to_the_pool() -> None:
-    chosen = Submission(prompt="x", model="haiku", tags=("a",)).options()
+    chosen = options_of(Submission(prompt="x", model="haiku", tags=("a",)))
     assert chosen.model_fields_set == {"model", "tags"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server.server import INSTRUCTIONS
-from mcp_server.tools.catalogue import CATALOGUE
+from mcp_server.tools.catalogue import CATALOGUE, TOOLSETS, toolset
 from mcp_server.tools.tool import make_tool
 
 CONTRACT = Path(__file__).with_name("contract.json")
@@ -77,6 +77,12 @@ def test_names_are_unique_and_begin_with_pool() -> None:
     names = [one.name for one in CATALOGUE]
     assert len(set(names)) == len(names)
     assert all(name.startswith("pool_") for name in names)
+
+
+def test_the_core_toolset_is_what_is_always_loaded() -> None:
+    assert TOOLSETS == ("core", "full")
+    assert toolset("full") == CATALOGUE
+    assert {one.name for one in toolset("core")} == {str(one["name"]) for one in definitions() if one["meta"]}
 
 
 def test_what_reads_workers_words_warns_of_them() -> None:

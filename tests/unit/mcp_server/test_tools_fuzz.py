@@ -26,6 +26,8 @@ _anything = st.recursive(
 
 def _fitting(schema: Schema) -> st.SearchStrategy[Any]:
     """Values of the type that the schema names."""
+    if not schema:
+        return _anything
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kinds: dict[str, st.SearchStrategy[Any]] = {

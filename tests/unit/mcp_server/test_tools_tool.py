@@ -42,6 +42,14 @@ async def test_a_pool_that_does_not_answer_is_told_also_while_looking_for_ids(
         assert "not_found: There is no task" in await desk.error("pool_result", task_id="t-0000000000")
 
 
+async def test_an_unknown_chain_is_answered_with_the_chains_there_are(connect: Any, pool: Pool) -> None:
+    async with connect() as desk:
+        assert "This pool has no chains and fan-outs yet." in await desk.error("pool_wait", ids=["c-0000000000"])
+        fan = pool.fan_out(["a", "b"])
+        said = await desk.error("pool_wait", ids=["c-0000000000"])
+    assert f"The latest chains and fan-outs are {fan.fan_out_id}." in said
+
+
 def test_a_definition_becomes_a_tool_with_its_hints() -> None:
     tool = make_tool(DEFINITIONS[0])
     assert isinstance(tool, PoolTool)
