@@ -75,7 +75,7 @@ def test_versions_and_names_agree_everywhere() -> None:
     settings = {f"CLAUDE_POOL_{name.upper()}" for name in PoolConfig.model_fields}
     assert {one["name"] for one in registry["packages"][0]["environmentVariables"]} <= settings
     (server,) = json.loads((PLUGIN / ".mcp.json").read_text())["mcpServers"]
-    assert TOOL == f"mcp__plugin_{manifest['name']}_{server}__"
+    assert f"mcp__plugin_{manifest['name']}_{server}__" == TOOL
 
 
 @pytest.mark.claude
