@@ -1,4 +1,4 @@
-"""The Claude Code plugin and the registry's entry: the tools they name exist, and the real CLI takes both as they are."""
+"""The Claude Code plugin and the registry's entry: the tools they name exist, and the real client takes them."""
 
 from __future__ import annotations
 
