@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from celery.exceptions import Ignore
-from celery.worker import state
+from celery.worker import WorkController, state
+from celery.worker.consumer import Consumer
 
 from claude_pool.broker import make_app
 from claude_pool.keys import TASK_NAME
@@ -128,3 +130,9 @@ def test_stopping_works_while_redis_is_away(app: Any, ear: Ear, monkeypatch: pyt
     monkeypatch.setattr(app, "send_task", away)
     ear.stop()
     assert state.should_stop == 0
+
+
+def test_what_celery_loads_by_name_is_there_before_slots_are_forked() -> None:
+    steps = [*WorkController.Blueprint.default_steps, *Consumer.Blueprint.default_steps]
+    named = {step.partition(":")[0] for step in steps}
+    assert named | {"celery.concurrency.thread", "kombu.transport.redis"} <= set(sys.modules)
