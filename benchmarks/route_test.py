@@ -2,10 +2,11 @@
 
     python benchmarks/route_test.py --live --runs 3 --record routes.jsonl     ask the pool's real model (costs money)
     python benchmarks/route_test.py --replay routes.jsonl                     score a recording again, for nothing
-    python benchmarks/route_test.py --sample                                  answers made up from the labels: the harness
+    python benchmarks/route_test.py --sample                                  answers made up from the labels
 
-`--live` uses the pool that the settings name and hands in its routing calls like any others; they keep to its budget. What
-comes from the simulated model, and what `--sample` makes up, is named as such: it shows the harness, not an accuracy.
+`--live` uses the pool that the settings name and hands in its routing calls like any others; they keep to its budget.
+What comes from the simulated model, and what `--sample` makes up, is named as such: it shows that the harness works,
+not an accuracy.
 """
 
 from __future__ import annotations

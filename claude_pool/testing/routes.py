@@ -217,8 +217,8 @@ def table(found: Summary) -> str:
     clean = "      -" if found.clean_cuts is None else f"{found.clean_cuts:7.1%}"
     lines += [
         f"{found.cases} cases, {found.runs} run(s) each",
-        f"accuracy    {found.accuracy:7.1%}   95 % between {found.low:.1%} and {found.high:.1%};"
-        f" never cutting would reach {found.always_single:.1%}",
+        f"accuracy    {found.accuracy:7.1%}   95 % between {found.low:.1%} and {found.high:.1%}",
+        f"floor       {found.always_single:7.1%}   would be right if nothing were ever cut",
         f"agreement   {found.agreement:7.1%}   of the cases have the same answer in every run",
         f"clean cuts  {clean}   of the right cuts break no rule",
         f"cost        ${found.cost_usd:.4f} in all",
