@@ -92,6 +92,13 @@ class PoolConfig(BaseSettings):
     )
     branch_days: Seconds = Field(default=14, description="days that branches of finished work are kept")
 
+    merge_check: str | None = Field(
+        default=None, description="command that has to pass on the merged tree before a merge; runs the branch's code"
+    )
+    merge_check_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=1800, description="limit for that command"
+    )
+
     review_approvers: Literal["anyone", "person"] = Field(
         default="anyone", description="who may approve; person: not over MCP, and reject neither"
     )

@@ -24,7 +24,15 @@ OLDEST_GIT: Final = (2, 38, 0)
 LOW_DISK_BYTES: Final = 2 << 30
 FULL_DISK_BYTES: Final = 200 << 20
 
-_COMMANDING: Final = ("claude", "setup_command", "allow_bypass", "trust_repo", "permission_mode", "redis_url")
+_COMMANDING: Final = (
+    "claude",
+    "setup_command",
+    "merge_check",
+    "allow_bypass",
+    "trust_repo",
+    "permission_mode",
+    "redis_url",
+)
 """Settings that decide what is run, and how freely."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1", "")
 

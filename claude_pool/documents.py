@@ -17,6 +17,7 @@ from claude_pool.models.events import LogEntry
 from claude_pool.models.pool import DrainSummary, Finding, Node, PoolStatus, Slot
 from claude_pool.models.route import AutoRoute, AutoSubmitted
 from claude_pool.models.task import Task, TaskResult
+from claude_pool.models.workspace import Branch, Diff, FileChange, Forecast, GcReport, MergeResult, Outlook
 
 if TYPE_CHECKING:  # for names alone: the desks bring Celery with them
     from claude_pool.desks.tasks import Waited
@@ -91,6 +92,8 @@ def of_review(review: Review) -> Document:
         "expires_ms": task.until_ms,
         "forecast": None if review.forecast is None else spare(review.forecast) | {"state": review.forecast.state},
     }
+    if review.collisions:
+        document["collisions"] = [_between(one) for one in review.collisions]
     if review.moved:
         document["moved"] = True
     return document | ({"note": review.note} if review.note else {})
@@ -110,6 +113,49 @@ def of_rejected(rejected: Rejected) -> Document:
         "rejections": rejected.rejections,
         "max_rejections": rejected.max_rejections,
     }
+
+
+def of_diff(diff: Diff) -> Document:
+    """`branch tip base files files_total insertions deletions patch next_offset`: counts, and a page of the patch."""
+    files = [
+        {"path": one.path, "kind": one.kind, **_counts(one), **spare(one, but=("path", "kind"))} for one in diff.files
+    ]
+    return diff.model_dump(mode="json") | {"files": files}
+
+
+def _counts(change: FileChange) -> Document:
+    return {"insertions": change.insertions, "deletions": change.deletions}
+
+
+def of_merge(result: MergeResult) -> Document:
+    """`branch target how merged commit`, and `conflicts check message resolving` where there is something to say."""
+    names = ("branch", "tip", "target", "how", "merged", "commit")
+    return {name: getattr(result, name) for name in names} | spare(result, but=names)
+
+
+def of_branches(branches: Iterable[Branch]) -> Document:
+    """`branches: [{name, tip, age_s, ahead, behind, merged, subject, …}]`, the youngest first."""
+    return {"branches": [branch.model_dump(mode="json", exclude_none=True) for branch in branches]}
+
+
+def of_gc(report: GcReport) -> Document:
+    """`branches worktrees leftovers kept`: what went, and what was due and could not go."""
+    return report.model_dump(mode="json")
+
+
+def of_outlook(outlook: Outlook) -> Document:
+    """`target open conflicts collisions`: each conflict with the branches it is between, and its files."""
+    return {
+        "target": outlook.target,
+        "open": outlook.open,
+        "conflicts": [_between(one) for one in outlook.conflicts],
+        "collisions": [_between(one) for one in outlook.collisions],
+    }
+
+
+def _between(found: Forecast) -> Document:
+    files = [conflict.path for conflict in found.conflicts]
+    return {"branch": found.branch, "into": found.into, "state": found.state, "files": files}
 
 
 def of_waited(waited: Waited) -> Document:
@@ -165,8 +211,12 @@ def of_status(
     slots: Iterable[Slot] = (),
     nodes: Iterable[Node] = (),
     tasks: Mapping[str, Task] | None = None,
+    outlook: Outlook | None = None,
 ) -> Document:
-    """Counts and money; with slots and nodes also who is there (`slot_list`, `node_list`) and what they run."""
+    """Counts and money; with slots and nodes also who is there (`slot_list`, `node_list`) and what they run.
+
+    With an outlook that has open branches, how these stand (`branches`).
+    """
     document: Document = {name: getattr(status, name) for name in _COUNTS}
     if status.simulated:
         document["simulated"] = True
@@ -176,6 +226,8 @@ def of_status(
         document["slot_list"] = slot_list
     if node_list := [of_node(node) for node in nodes]:
         document["node_list"] = node_list
+    if outlook is not None and outlook.open:
+        document["branches"] = of_outlook(outlook)
     return document
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,20 @@ def open_pool(**settings: Any) -> Pool:
     from claude_pool.pool import Pool  # noqa: PLC0415 - brings Celery, which only verbs that need a pool should pay for
 
     return Pool.open(submitter=Submitter(name=_person(), kind="cli"), **settings)
+
+
+def open_pool_here() -> Pool:
+    """The pool; without a configured repository, over the one around the working directory."""
+    pool = open_pool()
+    here = Path.cwd()
+    if pool.config.repo is None and (root := repository_around(here)) is not None:
+        pool.config = pool.config.model_copy(update={"repo": root})
+    return pool
+
+
+def repository_around(here: Path) -> Path | None:
+    """The git checkout that a directory is in."""
+    return next((at for at in (here, *here.parents) if (at / ".git").exists()), None)
 
 
 def _person() -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DONE: Final = 0
 TASK_FAILED: Final = 1
 WRONG_USAGE: Final = 2
+REFUSED: Final = 4
 UNFINISHED: Final = 5
 """Time ran out before the task was done, or it waits for somebody to act."""
 INTERRUPTED: Final = 130
@@ -32,6 +33,11 @@ PIPE_CLOSED: Final = 141
 def say(text: str) -> None:
     """A line, or several, of the answer."""
     _write(sys.stdout, text + "\n")
+
+
+def piece(text: str) -> None:
+    """A piece of an answer, as it is."""
+    _write(sys.stdout, text)
 
 
 def note(text: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from claude_pool.models.events import LogEntry
 from claude_pool.models.pool import DrainSummary, Finding, Node, PoolStatus, Slot
 from claude_pool.models.task import BranchFacts, Task, TaskError, TaskResult, TaskState
+from claude_pool.models.workspace import Forecast, Outlook
 from claude_pool.text import clean, excerpt, one_line
 
 if TYPE_CHECKING:
@@ -172,6 +173,23 @@ def status_screen(
         if not node.alive or node.orders.mode.value != "run"
     ]
     return blocks
+
+
+def outlook_lines(outlook: Outlook) -> list[Block]:
+    """How the open branches stand; nothing when there are none."""
+    if not outlook.open:
+        return []
+    head = f"branches: {outlook.open} to merge into {one_line(outlook.target or '')}"
+    head += f", of which {outlook.looked_at} were looked at" if outlook.looked_at < outlook.open else ""
+    lines: list[Block] = [f"{head}, {count(len(outlook.conflicts), 'conflict')}"]
+    lines += [f"  {one_line(one.branch)} conflicts with {_against(one)}" for one in outlook.conflicts]
+    return [*lines, *(f"  {one_line(one.branch)} gets in the way of {_against(one)}" for one in outlook.collisions)]
+
+
+def _against(forecast: Forecast) -> str:
+    files = ", ".join(one_line(conflict.path, 100) for conflict in forecast.conflicts[:3])
+    more = len(forecast.conflicts) - 3
+    return f"{one_line(forecast.into)}: {files}" + (f" and {more} more" if more > 0 else "")
 
 
 def slot_table(slots: Iterable[Slot], tasks: Mapping[str, Task], *, now_ms: int) -> Table:

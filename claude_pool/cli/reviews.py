@@ -146,7 +146,8 @@ def _outlook(shown: Review) -> list[Block]:
     if shown.moved:
         return ["  the branch changed since the run left it: it can't be approved as it is"]
     if shown.forecast is not None:
-        return _forecast(shown.forecast)
+        others = [f"  gets in the way of {one_line(one.into)}" for one in shown.collisions]
+        return [*_forecast(shown.forecast), *others]
     kept = shown.result.outlook
     if kept is not None:
         return [f"  merge into {kept.into}: {kept.state}, as of the run's end ({shown.note})", *_paths(kept.conflicts)]

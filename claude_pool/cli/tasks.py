@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from claude_pool.cli import live, output
-from claude_pool.cli.counter import Json, open_pool
+from claude_pool.cli.counter import Json, open_pool, repository_around
 from claude_pool.cli.flags import read_file, with_task_options
 from claude_pool.cli.render import output_text, state_word, summary
 from claude_pool.documents import of_cancelled, of_result, of_stopped, of_submitted, of_task, of_waited
@@ -213,7 +213,7 @@ def place(options: dict[str, Any], *, configured: bool, here: Path) -> dict[str,
     if options.get("repo") == "none":
         return {name: value for name, value in options.items() if name != "repo"} | {"isolation": "none"}
     chosen = configured or options.get("isolation") == "none" or not options.keys().isdisjoint({"repo", "working_dir"})
-    root = None if chosen else next((at for at in (here, *here.parents) if (at / ".git").exists()), None)
+    root = None if chosen else repository_around(here)
     return options if root is None else {**options, "repo": str(root)}
 
 

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 import typer
 
 from claude_pool.cli import output
-from claude_pool.cli.counter import Json, open_pool
+from claude_pool.cli.counter import Json, open_pool, open_pool_here
 from claude_pool.cli.live import now_ms
-from claude_pool.cli.render import log_lines, status_screen, task_table
+from claude_pool.cli.render import log_lines, outlook_lines, status_screen, task_table
 from claude_pool.documents import Document, of_log, of_page, of_status
 from claude_pool.models.task import TaskState
 
@@ -27,12 +27,14 @@ claude-pool logs --raw t-8f3k2m9q0d | jq -r .kind""",
 
 def status(*, as_json: Json = False) -> int:
     """The pool in one screen: slots and what they run, tasks by state, money."""
-    with open_pool() as pool:
+    with open_pool_here() as pool:
         found, slots, nodes = pool.status(), pool.slots(), pool.nodes()
         page = pool.list(states=[TaskState.RUNNING, TaskState.CLAIMED], limit=500) if found.busy else None
         tasks = {task.id: task for task in page.tasks} if page else {}
-    document = of_status(found, slots=slots, nodes=nodes, tasks=tasks)
-    output.answer(document, *status_screen(found, slots, nodes, tasks, now_ms=now_ms()), as_json=as_json)
+        outlook = pool.glance()
+    document = of_status(found, slots=slots, nodes=nodes, tasks=tasks, outlook=outlook)
+    screen = status_screen(found, slots, nodes, tasks, now_ms=now_ms()) + outlook_lines(outlook)
+    output.answer(document, *screen, as_json=as_json)
     return output.DONE
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from claude_pool.desks.tasks import TaskDesk
+from claude_pool.desks.branches import BranchDesk
 from claude_pool.errors import Conflict, InvalidRequest, NotFound, PoolError, WorkspaceError
 from claude_pool.ids import new_run_id
 from claude_pool.models.options import TaskOptions, plain_text
@@ -26,7 +26,7 @@ HOLD_MS: Final = 120_000
 """Others may not decide for so long while a merge is made; longer ones are only guarded against, not kept apart."""
 
 
-class ReviewDesk(TaskDesk):
+class ReviewDesk(BranchDesk):
     """The verbs for work that waits for somebody's word."""
 
     def submit_with_review(
@@ -54,7 +54,11 @@ class ReviewDesk(TaskDesk):
         try:
             repository = self._repository(shown.branch)
             moved = repository.tip(shown.branch.branch) != shown.tip
-            return shown.evolve(moved=moved, forecast=repository.forecast(shown.branch.branch))
+            return shown.evolve(
+                moved=moved,
+                forecast=repository.forecast(shown.branch.branch),
+                collisions=repository.rivals(shown.branch.branch),
+            )
         except PoolError as error:
             return shown.evolve(note=str(error))
 
@@ -81,7 +85,13 @@ class ReviewDesk(TaskDesk):
         if shown.branch is None:
             raise InvalidRequest(f"{task_id} has no branch to merge: it changed nothing in a repository.")
         request = MergeRequest(
-            branch=shown.branch.branch, target=target, how=merge, message=message, reviewed_tip=shown.tip
+            branch=shown.branch.branch,
+            target=target,
+            how=merge,
+            message=message,
+            reviewed_tip=shown.tip,
+            check_command=self.config.merge_check,
+            check_timeout_s=self.config.merge_check_timeout_s,
         )
         with self._held(shown, who):
             merged = self._merged(shown.branch, request)

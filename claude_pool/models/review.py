@@ -21,6 +21,8 @@ class Review(Record):
     """What was said to earlier runs, oldest first."""
     forecast: Forecast | None = None
     """What merging would do now; None when there is no branch, or its repository is not on this machine."""
+    collisions: tuple[Forecast, ...] = ()
+    """Other open branches that it would get in the way of."""
     moved: bool = False
     """The branch is not where the run left it: somebody committed to it since, so it can't be approved."""
     note: str = ""

@@ -143,6 +143,8 @@ class MergeResult(Record):
     message: str = ""
     checkout_updated: str | None = None
     """The checkout that had the target branch, and was brought along."""
+    resolving: str | None = None
+    """The task that was handed in to resolve the conflicts; merge that one when it is done."""
 
 
 class Branch(Record):
@@ -173,3 +175,17 @@ class GcReport(Record):
     leftovers: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     """What was due but could not go, with the reason."""
+
+
+class Outlook(Record):
+    """How a pool's open branches stand to the target and to each other, worked out from what is committed by now."""
+
+    target: str | None = None
+    open: int = 0
+    """Branches that hold something the target has not."""
+    looked_at: int = 0
+    """Of those, the youngest that were compared."""
+    conflicts: tuple[Forecast, ...] = ()
+    """With the target."""
+    collisions: tuple[Forecast, ...] = ()
+    """With each other: merging one makes the other conflict."""

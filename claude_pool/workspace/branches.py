@@ -22,6 +22,7 @@ from claude_pool.workspace.forecast import Forecaster
 from claude_pool.workspace.ground import BASES, Checkout, Ground
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.locks import hold, is_held
+from claude_pool.workspace.resolution import forget_scaffolds
 from claude_pool.workspace.worktree import WorktreeManager, delete_tree
 
 DAY_S: Final = 86_400
@@ -99,6 +100,7 @@ def gc(
         except (Conflict, NotFound) as error:
             kept.append(error.message)
     removed = _sweep_trees(ground, trees, keep_s, kept)
+    forget_scaffolds(ground, before_s=time.time() - keep_s)
     return GcReport(
         branches=tuple(gone), worktrees=tuple(removed), kept=tuple(kept), leftovers=_sweep_files(trees, keep_s)
     )

@@ -73,14 +73,18 @@ class Forecaster:
         nothing = merged.tree == self._ground.tree_of(other)
         return about.evolve(state="nothing_to_merge" if nothing else "clean", tree=merged.tree)
 
-    def between(self, branches: Iterable[str]) -> list[Forecast]:
-        """The pairs of branches that would get in each other's way: those with conflicts, and those unknown."""
+    def between(self, branches: Iterable[str], *, one: str | None = None) -> list[Forecast]:
+        """The pairs of branches that would get in each other's way: those with conflicts, and those unknown.
+
+        With `one`, only the pairs that it is part of.
+        """
         tips = {name: tip for name in branches if (tip := self._ground.tip(name)) is not None}
         found: list[Forecast] = []
-        for one, two in itertools.combinations(tips, 2):
-            base = self._ground.merge_base(tips[one], tips[two])
-            if base is None or self._changed(base, tips[one]) & self._changed(base, tips[two]):
-                forecast = self.forecast(two, one)
+        pairs = itertools.combinations(tips, 2) if one is None else ((other, one) for other in tips if other != one)
+        for first, second in pairs:
+            base = self._ground.merge_base(tips[first], tips[second])
+            if base is None or self._changed(base, tips[first]) & self._changed(base, tips[second]):
+                forecast = self.forecast(second, first)
                 found += [forecast] if forecast.state in ("conflicts", "unknown") else []
         return found
 

@@ -30,6 +30,7 @@ from claude_pool.workspace.ground import Ground
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.locks import hold
 from claude_pool.workspace.prepare import run_command
+from claude_pool.workspace.resolution import settled
 from claude_pool.workspace.worktree import delete_tree
 
 MERGE_WAIT_S: Final = 600.0
@@ -86,12 +87,13 @@ def merge(ground: Ground, request: MergeRequest) -> MergeResult:
             before=before,
             message=said or "",
         )
-        if _has_all(ground, before, tip):
+        work = settled(ground, request.branch, tip)
+        if _has_all(ground, before, work):
             return result.evolve(merged=True, commit=before, message=f"{name} has all of {request.branch} already.")
         if (checkout := holder(ground, name)) is not None:
             require_clean(ground, checkout, before, None)
         try:
-            after = _HOW[request.how](ground, request, name, before, tip, author)
+            after = _HOW[request.how](ground, request, name, before, work, author)
         except _Stopped as stop:
             return result.evolve(conflicts=stop.merged.conflicts, message=stop.message)
         if request.check_command is not None:
@@ -178,6 +180,10 @@ def _rebase(
 ) -> str:
     """Commit by commit on top of the target; merges are left out, as are commits that bring nothing new."""
     del author  # each commit keeps its own
+    if tip != ground.tip(request.branch):
+        raise InvalidRequest(
+            f"{request.branch} resolves a conflict, which a rebase can't keep.", hint="Merge or squash."
+        )
     listed = ground.git.run("rev-list", "--reverse", "--topo-order", "--no-merges", f"{before}..{tip}", "--").lines
     if len(listed) > _MOST_COMMITS:
         raise InvalidRequest(f"{request.branch} has {len(listed):,} commits to rebase.", hint="Squash or merge it.")

@@ -12,7 +12,7 @@ from typing import Self
 
 from claude_pool.config import PoolConfig
 from claude_pool.errors import WorkspaceError
-from claude_pool.models.workspace import Branch, Diff, Forecast, GcReport, MergeResult
+from claude_pool.models.workspace import PREFIX, Branch, Diff, Forecast, GcReport, MergeResult, Outlook
 from claude_pool.workspace.branches import DAY_S, branches, discard, gc
 from claude_pool.workspace.checkout import recover
 from claude_pool.workspace.diff import PAGE_BYTES, diff
@@ -20,6 +20,7 @@ from claude_pool.workspace.forecast import Forecaster
 from claude_pool.workspace.ground import Ground, locate
 from claude_pool.workspace.locks import hold
 from claude_pool.workspace.merge import MERGE_WAIT_S, MergeRequest, merge, sweep_scratch
+from claude_pool.workspace.resolution import Scaffold, scaffold
 from claude_pool.workspace.travel import MOST_BYTES, export_bundle, fetch, import_bundle, push
 
 
@@ -83,6 +84,39 @@ class Repository:
     def collisions(self, names: Iterable[str]) -> list[Forecast]:
         """Which of these branches conflict with each other."""
         return self._forecaster.between(names)
+
+    def outlook(self, *, limit: int = 20) -> Outlook:
+        """How the youngest open branches stand to the target and to each other; `limit` bounds the work."""
+        target, names = self.target, self._open(None)
+        if target is None or not names:
+            return Outlook(target=target)
+        found = [self._forecaster.forecast(name, target) for name in names[:limit]]
+        still_open = [one for one in found if one.state != "nothing_to_merge"]
+        apart = [one.branch for one in still_open if one.state == "clean"]
+        return Outlook(
+            target=target,
+            open=len(still_open) + max(0, len(names) - limit),
+            looked_at=len(still_open),
+            conflicts=tuple(one for one in still_open if one.state == "conflicts"),
+            collisions=tuple(self._forecaster.between(apart)),
+        )
+
+    def rivals(self, branch: str, *, limit: int = 20) -> tuple[Forecast, ...]:
+        """Which of the youngest open branches conflict with this one."""
+        return tuple(self._forecaster.between([branch, *self._open(limit)], one=branch))
+
+    def _open(self, limit: int | None) -> list[str]:
+        """Branches of pools that hold commits the target has not, the youngest first."""
+        target = self.target
+        if target is None or self._ground.tip(target) is None:
+            return []
+        words = ("--sort=-committerdate", "--format=%(refname:lstrip=2)", f"--no-merged=refs/heads/{target}")
+        found = self._ground.git.run("for-each-ref", *words, f"refs/heads/{PREFIX}").lines
+        return found if limit is None else found[:limit]
+
+    def scaffold(self, branch: str, into: str) -> Scaffold:
+        """What a task starts from that is to resolve a conflict. See `claude_pool.workspace.resolution`."""
+        return scaffold(self._ground, branch, into)
 
     def merge(self, request: MergeRequest) -> MergeResult:
         """Merge a branch. See `claude_pool.workspace.merge`."""

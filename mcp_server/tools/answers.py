@@ -11,6 +11,7 @@ from typing import Any, Final
 from claude_pool.documents import Document, of_result, of_slot, of_status, of_task
 from claude_pool.models.pool import Slot
 from claude_pool.models.task import Task, TaskResult, TaskState
+from claude_pool.models.workspace import Outlook
 from mcp_server.fence import fence, page, plain, scrubbed
 from mcp_server.tools.arguments import Schema
 
@@ -104,9 +105,13 @@ _ALWAYS_COUNTED: Final = (
 )  # fmt: skip
 
 
-def status_document(status: Any, *, notes: list[str], slots: list[Slot] | None = None) -> Document:
-    """The pool's counts; zeros that nobody asks for are left out."""
-    whole = of_status(status)
+def status_document(
+    status: Any, *, notes: list[str], slots: list[Slot] | None = None, outlook: Outlook | None = None
+) -> Document:
+    """The pool's counts; zeros that nobody asks for are left out. Conflicts of open branches are told with files."""
+    whole = of_status(status, outlook=outlook)
+    if "branches" in whole:
+        whole["branches"] = scrubbed(whole["branches"])
     document = {name: whole[name] for name in whole if name in _ALWAYS_COUNTED or (whole[name] and name != "accepting")}
     if not status.accepting:
         document["accepting"] = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from mcp_server.tools import control, fleet, results, reviews, routing, submit, wait
+from mcp_server.tools import branches, control, fleet, results, reviews, routing, submit, wait
 from mcp_server.tools.tool import Definition
 
 CATALOGUE: Final[tuple[Definition, ...]] = (
@@ -20,6 +20,7 @@ CATALOGUE: Final[tuple[Definition, ...]] = (
     *fleet.DEFINITIONS,
     *reviews.DEFINITIONS,
     *routing.DEFINITIONS,
+    *branches.DEFINITIONS,
 )
 
 Toolset = Literal["core", "full"]

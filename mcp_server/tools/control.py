@@ -12,6 +12,7 @@ from claude_pool.models.base import Record
 from claude_pool.models.options import PlainText, Tag
 from claude_pool.models.pool import PoolStatus, Slot
 from claude_pool.models.task import TaskState
+from claude_pool.models.workspace import Outlook
 from mcp_server.tools.answers import gives, status_document, task_line
 from mcp_server.tools.arguments import Id
 from mcp_server.tools.tool import Call, Definition
@@ -46,12 +47,12 @@ class Cancel(Record):
 async def status(call: Call, asked: Status) -> Document:
     """The pool in a few numbers."""
     full = asked.detail == "full"
-    found, slots = await call.ask(partial(_look, full=full))
-    return status_document(found, notes=call.counter.notes, slots=slots)
+    found, slots, outlook = await call.ask(partial(_look, full=full))
+    return status_document(found, notes=call.counter.notes, slots=slots, outlook=outlook)
 
 
-def _look(pool: Pool, *, full: bool) -> tuple[PoolStatus, list[Slot] | None]:
-    return pool.status(), pool.slots() if full else None
+def _look(pool: Pool, *, full: bool) -> tuple[PoolStatus, list[Slot] | None, Outlook]:
+    return pool.status(), pool.slots() if full else None, pool.glance()
 
 
 async def list_tasks(call: Call, which: Which) -> Document:

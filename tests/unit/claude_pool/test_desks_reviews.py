@@ -57,6 +57,9 @@ class Repo:
     def forecast(self, branch: str) -> Forecast:
         return Forecast(branch=branch, tip=TIP, into="main", into_tip=BASE, state="clean")
 
+    def rivals(self, branch: str) -> tuple[Forecast, ...]:
+        return ()
+
     def merge(self, request: MergeRequest) -> MergeResult:
         self.before_merge()
         self.merged.append(request)

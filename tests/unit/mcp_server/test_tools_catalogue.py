@@ -68,7 +68,15 @@ def test_descriptions_are_short_and_begin_like_a_sentence(one: object) -> None:
 
 def test_only_tools_that_change_nothing_are_read_only_and_only_ends_are_destructive() -> None:
     hints = {one.name: one.annotations for one in CATALOGUE}
-    reading = {"pool_wait", "pool_result", "pool_logs", "pool_status", "pool_list_tasks", "pool_find_slots"}
+    reading = {
+        "pool_wait",
+        "pool_diff",
+        "pool_result",
+        "pool_logs",
+        "pool_status",
+        "pool_list_tasks",
+        "pool_find_slots",
+    }
     assert {name for name, hint in hints.items() if hint.read_only_hint} == reading
     assert {name for name, hint in hints.items() if hint.destructive_hint} == {"pool_cancel", "pool_drain"}
 
