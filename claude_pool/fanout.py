@@ -6,6 +6,7 @@ code plans a fan-out that stands by itself and one that is a step of a chain; th
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from claude_pool.errors import InvalidRequest
 from claude_pool.json_path import parse
-from claude_pool.models.base import explain
+from claude_pool.models.base import Record, explain
 from claude_pool.models.fanout import FanOut, OutputVar, StepFailurePolicy
 from claude_pool.models.graph import Graph, Outcome, ParentNode, StepPlan, TaskNode
 from claude_pool.models.options import TaskOptions
@@ -127,10 +128,17 @@ def plan_fan_out(fan_id: str, fan: FanOut, site: Site, *, parent: str | None = N
         budget_usd=fan.budget_usd,
         timeout_s=fan.timeout_s,
         on_fail=fan.failure_policy.then,
+        spec=digest_of(fan) if parent is None else "",
     )
     nodes: NodeList = [top]
     nodes += [_branch(fan_id, fan, number, inner) for number in range(len(fan.branches))]
     return nodes if gather_id is None else [*nodes, _gather(gather_id, fan_id, fan, inner)]
+
+
+def digest_of(*parts: Record) -> str:
+    """What was asked for, in short: a repeat with the same idempotency key is compared by it."""
+    text = "\n".join(part.model_dump_json(exclude_unset=True) for part in parts)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _branch(fan_id: str, fan: FanOut, number: int, site: Site) -> TaskNode:

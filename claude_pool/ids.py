@@ -7,9 +7,12 @@ fence must not be guessable from a counter that a failover could turn back.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import re
 import secrets
 import uuid
+from collections.abc import Callable
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PATTERN = re.compile(r"(?P<kind>[tcfq])-[0-9a-hjkmnp-tv-z]{10}")
@@ -21,6 +24,19 @@ KINDS = {"t": "task", "c": "chain", "f": "fan-out", "q": "question"}
 def new_id(kind: str) -> str:
     """A fresh id such as `t-8f3k2m9q0d`; `kind` is one of the letters in `KINDS`."""
     return f"{kind}-" + "".join(_ALPHABET[byte & 31] for byte in secrets.token_bytes(10))
+
+
+def ids_from(key: str | None, *, kind: str) -> Callable[[str], str]:
+    """A source of ids like `new_id`; of a kind and a key always the same ones, so that a repeated call meets itself."""
+    if key is None:
+        return new_id
+    numbers = itertools.count()
+
+    def derived(letter: str) -> str:
+        digest = hashlib.sha256(f"{kind}\0{key}\0{next(numbers)}".encode()).digest()
+        return f"{letter}-" + "".join(_ALPHABET[byte & 31] for byte in digest[:10])
+
+    return derived
 
 
 def new_run_id() -> str:

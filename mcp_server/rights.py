@@ -7,11 +7,13 @@ by default; no tool changes the pool's budget. Raises Refused, with the setting 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
 from claude_pool.config import PoolConfig
 from claude_pool.errors import Refused
+from claude_pool.models.chain import ChainStep
+from claude_pool.models.fanout import FanOut
 from claude_pool.models.options import PermissionMode, TaskOptions
 
 Scope = Literal["read", "submit", "approve", "admin"]
@@ -38,6 +40,28 @@ def check_options(options: TaskOptions, config: PoolConfig) -> None:
             f"max_budget_usd {options.max_budget_usd:g} is above this pool's limit of a task, {limit:g}.",
             hint="Ask for less; only the pool's owner can raise it (setting task_budget_usd).",
         )
+
+
+def check_fan_out(fan: FanOut, config: PoolConfig) -> None:
+    """The same for everything that a fan-out hands in. Raises Refused."""
+    for options in (fan.options, *(branch.options for branch in fan.branches)):
+        check_options(options, config)
+    if fan.gather is not None:
+        check_options(fan.gather.options, config)
+
+
+def check_steps(steps: Iterable[ChainStep], config: PoolConfig) -> None:
+    """The same for steps of a chain; where workers may change nothing, no gate may run a command. Raises Refused."""
+    for step in steps:
+        check_options(step.options, config)
+        if step.fan_out is not None:
+            check_fan_out(step.fan_out, config)
+        ceiling = ceiling_of(config)
+        if step.gate is not None and step.gate.command is not None and _HIGHER[ceiling] < _HIGHER["acceptEdits"]:
+            raise Refused(
+                f"Step {step.name!r} has a command as its gate, and this pool's ceiling is {ceiling}.",
+                hint='Use gate: "review"; only the pool\'s owner can raise the ceiling (setting permission_ceiling).',
+            )
 
 
 def _check_mode(mode: PermissionMode, config: PoolConfig) -> None:

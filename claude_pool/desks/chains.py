@@ -20,7 +20,7 @@ from claude_pool.desks.graphs import (
     valid,
 )
 from claude_pool.errors import Conflict, InvalidRequest, NotFound
-from claude_pool.ids import kind_of, new_id
+from claude_pool.ids import ids_from, kind_of
 from claude_pool.models.chain import (
     ChainOptions,
     ChainProgress,
@@ -40,15 +40,20 @@ Steps = Sequence[ChainStep | Mapping[str, Any]]
 class ChainDesk(GraphDesk):
     """The verbs for chains."""
 
-    def submit_chain(self, steps: Steps, options: ChainOptions | None = None, **fields: Any) -> ChainSubmitted:
+    def submit_chain(
+        self, steps: Steps, options: ChainOptions | None = None, *, idempotency_key: str | None = None, **fields: Any
+    ) -> ChainSubmitted:
         """Hand in a chain and return at once. Loose fields are those of ChainOptions, or of TaskOptions for all steps.
 
-        Everything is checked before anything is stored. Raises InvalidRequest, PoolDrained, Unreachable.
+        Everything is checked before anything is stored. With an idempotency key, a repeated call gives the same chain.
+        Raises InvalidRequest, PoolDrained, KeyReused, Unreachable.
         """
-        chain_id = new_id("c")
+        ids = ids_from(idempotency_key, kind="chain")
+        chain_id = ids("c")
         checked, chosen = chain_steps(steps), chain_options(options, fields)
-        graph = Graph(nodes=tuple(plan_chain(chain_id, checked, chosen, site=self._site())))
-        return ChainSubmitted(chain_id=chain_id, state=self._launch(graph), step_ids=graph.children(chain_id))
+        graph = Graph(nodes=tuple(plan_chain(chain_id, checked, chosen, site=self._site(ids))))
+        state = self._launch(graph, key=idempotency_key)
+        return ChainSubmitted(chain_id=chain_id, state=state, step_ids=graph.children(chain_id))
 
     def check_chain(self, steps: Steps, options: ChainOptions | None = None, **fields: Any) -> tuple[str, ...]:
         """The names of the steps of a chain that could be handed in; nothing is stored. Raises InvalidRequest."""

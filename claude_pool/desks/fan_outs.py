@@ -9,8 +9,8 @@ from claude_pool.chain import plan_chain
 from claude_pool.desks.chains import ChainDesk, Steps, chain_options, chain_steps
 from claude_pool.desks.graphs import branch_progress, branch_result, parted, run_ms, valid
 from claude_pool.errors import InvalidRequest, NotFound
-from claude_pool.fanout import NodeList, Site, from_template, plan_fan_out, plan_group
-from claude_pool.ids import kind_of, new_id
+from claude_pool.fanout import NodeList, Site, digest_of, from_template, plan_fan_out, plan_group
+from claude_pool.ids import ids_from, kind_of
 from claude_pool.models.chain import ChainOptions, ChainResult
 from claude_pool.models.fanout import (
     MOST_BRANCHES,
@@ -33,18 +33,27 @@ Chains = Mapping[str, Steps] | Sequence[Steps]
 class FanOutDesk(ChainDesk):
     """The verbs for fan-outs."""
 
-    def fan_out(self, branches: Branches, options: TaskOptions | None = None, **fields: Any) -> FanOutSubmitted:
+    def fan_out(
+        self,
+        branches: Branches,
+        options: TaskOptions | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> FanOutSubmitted:
         """Hand in independent pieces of work and return at once with all ids, in input order.
 
         Loose fields are those of FanOut (`policy`, `max_parallel`, `gather`, `budget_usd` …) or of TaskOptions for all
-        branches; `retries` is short for a failure policy with so many. Raises InvalidRequest, PoolDrained, Unreachable.
+        branches; `retries` is short for a failure policy with so many. With an idempotency key, a repeated call gives
+        the same fan-out. Raises InvalidRequest, PoolDrained, KeyReused, Unreachable.
         """
         asked = self._fan(branches, options, fields)
-        fan_id = new_id("f")
-        graph = Graph(nodes=tuple(plan_fan_out(fan_id, asked, self._site())))
+        ids = ids_from(idempotency_key, kind="fan-out")
+        fan_id = ids("f")
+        graph = Graph(nodes=tuple(plan_fan_out(fan_id, asked, self._site(ids))))
         return FanOutSubmitted(
             fan_out_id=fan_id,
-            state=self._launch(graph),
+            state=self._launch(graph, key=idempotency_key),
             task_ids=graph.children(fan_id),
             labels=tuple(asked.label_of(number) for number in range(len(asked.branches))),
             gather_id=graph.root.gather,
@@ -64,7 +73,9 @@ class FanOutDesk(ChainDesk):
         """The same prompt over many targets: `fan_out_template("audit {target}", paths)`. Labels are the targets."""
         return self.fan_out(from_template(template, targets), options, **fields)
 
-    def fan_out_chains(self, chains: Chains, options: ChainOptions | None = None, **fields: Any) -> FanOutSubmitted:
+    def fan_out_chains(
+        self, chains: Chains, options: ChainOptions | None = None, *, idempotency_key: str | None = None, **fields: Any
+    ) -> FanOutSubmitted:
         """Hand in chains side by side; a mapping's keys are their labels. `task_ids` are the chains' ids.
 
         Loose fields are those of ChainOptions and TaskOptions, for every chain; budget and time limit are for the
@@ -74,17 +85,19 @@ class FanOutDesk(ChainDesk):
         chosen = chain_options(options, fields)
         labelled = _labelled(chains)
         checked = {label: chain_steps(steps) for label, steps in labelled.items()}
-        fan_id = new_id("f")
-        top = _top(fan_id, labelled, chosen, shape)
+        ids = ids_from(idempotency_key, kind="fan-out")
+        fan_id = ids("f")
+        spec = digest_of(chosen, *(step for steps in checked.values() for step in steps))
+        top = _top(fan_id, labelled, chosen, shape).evolve(spec=spec)
         each = chosen.model_copy(update={"budget_usd": None, "timeout_s": None, "title": ""})
 
         def plan(chain_id: str, label: str, site: Site) -> NodeList:
             return plan_chain(chain_id, checked[label], each, site=site, parent=fan_id, name=label)
 
-        graph = plan_group(fan_id, list(checked), plan, self._site(), top)
+        graph = plan_group(fan_id, list(checked), plan, self._site(ids), top)
         return FanOutSubmitted(
             fan_out_id=fan_id,
-            state=self._launch(graph),
+            state=self._launch(graph, key=idempotency_key),
             task_ids=graph.children(fan_id),
             labels=tuple(checked),
         )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
 from claude_pool.desks.tasks import TaskDesk
-from claude_pool.errors import InvalidRequest
+from claude_pool.errors import InvalidRequest, KeyReused
 from claude_pool.fanout import Site, gathered
 from claude_pool.ids import new_id
 from claude_pool.models.base import Record, explain
@@ -27,11 +27,19 @@ PARTIAL_CHARS: Final = 4_000
 class GraphDesk(TaskDesk):
     """Planning and reading of graphs."""
 
-    def _site(self) -> Site:
-        return Site(new_id=new_id, settle=lambda options: self._options(options, {}), submitter=self.submitter)
+    def _site(self, ids: Callable[[str], str] = new_id) -> Site:
+        return Site(new_id=ids, settle=lambda options: self._options(options, {}), submitter=self.submitter)
 
-    def _launch(self, graph: Graph) -> TaskState:
-        """Store it, let it begin, ring. Raises PoolDrained, Unreachable."""
+    def _launch(self, graph: Graph, *, key: str | None = None) -> TaskState:
+        """Store it, let it begin, ring. Raises PoolDrained, KeyReused, Unreachable.
+
+        Of a key the ids are always the same (`ids_from`), and what is there stays as it is: a repeated call meets what
+        the first one made, or completes it.
+        """
+        root = graph.root
+        there = self.store.graph.get_many([root.id]) if key is not None else {}
+        if root.id in there and there[root.id].spec != root.spec:
+            raise KeyReused(f"That idempotency key was used for a different request, {root.id}.")
         state, bells = self.store.graph.submit(graph)
         self._ring(bells)
         return state

@@ -6,9 +6,12 @@ did not ask for, and what a worker wrote goes behind the fence. The schemas prom
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from claude_pool.documents import Document, of_result, of_slot, of_status, of_task
+from claude_pool.models.chain import ChainResult
+from claude_pool.models.fanout import BranchResult, FanOutResult
 from claude_pool.models.pool import Slot
 from claude_pool.models.task import Task, TaskResult, TaskState
 from claude_pool.models.workspace import Outlook
@@ -74,6 +77,56 @@ def _cleaned(name: str, value: Any, *, full: bool) -> Any:
 def _brief_error(error: Document) -> Document:
     told = {"code": error["code"], "message": plain(error.get("message", ""), 400)}
     return told | ({"hint": error["hint"]} if error.get("hint") else {})
+
+
+_WITH_A_FENCE: Final = 10
+"""More outputs than this in one answer are one short line each; pool_result has the whole."""
+_LINE: Final = 120
+
+
+def _outputs(parts: Sequence[BranchResult], limit: int) -> list[Document]:
+    """What branches or steps brought, within `limit` characters together."""
+    most = max(_LINE, limit // max(1, len(parts)))
+    return [_part(one, _LINE if len(parts) > _WITH_A_FENCE else most) for one in parts]
+
+
+def _part(one: BranchResult, most: int) -> Document:
+    output = plain(one.output, most) if most <= _LINE else ""
+    if one.output and not output:
+        output = fence(page(one.output, limit=most).text, source=f"worker task {one.id}")
+    document: Document = {"task_id": one.id, "state": one.state, "output": output}
+    if one.cost_usd:
+        document["cost_usd"] = round(one.cost_usd, 6)
+    if one.structured_output is not None and len(repr(one.structured_output)) <= most:
+        document["structured_output"] = scrubbed(one.structured_output)
+    return document if one.error is None else {**document, "error": _brief_error(one.error.model_dump(mode="json"))}
+
+
+def fan_out_document(result: FanOutResult, *, limit: int = 12_000) -> Document:
+    """What a fan-out brought so far, in input order."""
+    document: Document = {"fan_out_id": result.fan_out_id, "state": result.state.value, "cost_usd": result.cost_usd}
+    document["results"] = _outputs(result.results, limit)
+    if result.gather is not None:
+        document["gather"] = _part(result.gather, limit)
+    return document
+
+
+def chain_document(result: ChainResult, *, limit: int) -> Document:
+    """What a chain brought so far; the final output is a step's, so only its beginning is told twice."""
+    steps = _outputs(result.steps, limit // 2)
+    document: Document = {
+        "chain_id": result.chain_id,
+        "state": result.state.value,
+        "cost_usd": result.cost_usd,
+        "steps": [{"name": step.name, **told} for step, told in zip(result.steps, steps, strict=True)],
+    }
+    if result.error is not None:
+        document["error"] = _brief_error(result.error.model_dump(mode="json"))
+    if result.branch is not None:
+        kept = result.branch.model_dump(mode="json", exclude_defaults=True)
+        document["branch"] = _cleaned("branch", kept, full=False)
+    final = page(result.final_output, limit=max(1, limit // 2)).text
+    return document | {"final_output": fence(final, source=f"chain {result.chain_id}") if final else ""}
 
 
 def task_line(task: Task) -> Document:

@@ -8,7 +8,7 @@ a task only the name.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Iterable
 from functools import cache
 from typing import Annotated, Any, Final, cast
 
@@ -21,12 +21,7 @@ Schema = dict[str, Any]
 
 Id = Annotated[str, Field(min_length=1, max_length=64)]
 
-EXPLAINED: Final = frozenset(
-    {
-        "model", "permission_mode", "allowed_tools", "json_schema", "max_budget_usd", "timeout_s", "isolation",
-        "session",
-    }
-)  # fmt: skip
+EXPLAINED: Final = frozenset({"model", "allowed_tools", "json_schema", "max_budget_usd", "timeout_s", "session"})
 """Options that a coordinator often chooses: `pool_submit` explains these. It is always loaded, so all other tools with
 options show just their names."""
 
@@ -68,16 +63,15 @@ def types_of(model: type[Record]) -> dict[str, str]:
     return {name: one["type"] for name, one in whole["properties"].items() if "type" in one}
 
 
-def schema_of(model: type[Record], *, explained: Container[str] = (), first: tuple[str, ...] = ()) -> Schema:
+def schema_of(model: type[Record], *, explained: Iterable[str] = (), first: tuple[str, ...] = ()) -> Schema:
     """What a model is shown of a record: required fields first; of the options of a task but `explained` the name."""
     raw = model.model_json_schema()
     found = cast("dict[str, Schema]", _inlined(raw.get("properties", {}), cast("Schema", raw.get("$defs", {}))))
     required = list(cast("list[str]", raw.get("required", [])))
     order = [*required, *(name for name in first if name not in required)]
     order += [name for name in found if name not in order]
-    properties: Schema = {
-        name: _slim(found[name]) if name in explained or name not in TaskOptions.model_fields else {} for name in order
-    }
+    seldom = (TaskOptions.model_fields.keys() if issubclass(model, TaskOptions) else set[str]()) - set(explained)
+    properties: Schema = {name: {} if name in seldom else _slim(found[name]) for name in order}
     schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return schema | ({"required": required} if required else {})
 
@@ -101,8 +95,8 @@ def _slim(node: Schema) -> Schema:
     """One property without what the record checks by itself; null, which means "not chosen", is not offered."""
     slim = {key: value for key, value in node.items() if key not in _CHECKED_BY_THE_RECORD}
     if "anyOf" in slim:
-        choices = [one for one in cast("list[Schema]", slim.pop("anyOf")) if one.get("type") != "null"]
-        slim = (_slim(choices[0]) if len(choices) == 1 else {"anyOf": choices}) | slim
+        choices = [_slim(one) for one in cast("list[Schema]", slim.pop("anyOf")) if one.get("type") != "null"]
+        slim = (choices[0] if len(choices) == 1 else {"anyOf": choices}) | slim
     if isinstance(items := slim.get("items"), dict):
         slim["items"] = _slim(cast("Schema", items))
     if "enum" in slim:

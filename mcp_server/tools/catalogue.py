@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from mcp_server.tools import branches, control, fleet, results, reviews, routing, submit, wait
+from mcp_server.tools import branches, control, fleet, graphs, results, reviews, routing, submit, wait
 from mcp_server.tools.tool import Definition
 
 CATALOGUE: Final[tuple[Definition, ...]] = (
@@ -21,6 +21,7 @@ CATALOGUE: Final[tuple[Definition, ...]] = (
     *reviews.DEFINITIONS,
     *routing.DEFINITIONS,
     *branches.DEFINITIONS,
+    *graphs.DEFINITIONS,
 )
 
 Toolset = Literal["core", "full"]

@@ -163,7 +163,7 @@ async def told(error: PoolError, context: Context[Any, Any]) -> str:
         page = await counter.ask(partial(_latest, chains=missing[1] in {"chain", "fan-out"}))
     except PoolError:
         page = ""
-    return f"{error.code}: {plain(error.message, 400)} {page}Call pool_list_tasks for more."
+    return f"{error.code}: {plain(str(error), 400)} {page}Call pool_list_tasks for more."
 
 
 def _latest(pool: Pool, *, chains: bool) -> str:

@@ -22,12 +22,14 @@ MOST_TOLD: Final = 200
 class Wait(Record):
     """What to wait for."""
 
-    ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=1000)] = Field(description="task ids")
+    ids: Annotated[tuple[Id, ...], Field(min_length=1, max_length=1000)] = Field(
+        description="of tasks, chains, fan-outs"
+    )
     until: Literal["any", "all"] = "all"
     after: Annotated[str, Field(pattern=r"^(\d{1,20}(-\d{1,20})?)?$")] | None = Field(
-        default=None, description="cursor of your last wait: leaves out what had finished by then"
+        default=None, description="your last wait's cursor: tells only what finished since"
     )
-    timeout_s: Annotated[float, Field(ge=0, le=86_400)] = Field(default=3000, description="wait at most so long")
+    timeout_s: Annotated[float, Field(ge=0, le=86_400)] = 3000
 
 
 def teller(call: Call, what: str) -> Tell:
@@ -75,7 +77,7 @@ DEFINITIONS: Final = (
         name="pool_wait",
         title="Wait for tasks",
         description=(
-            "Block until any or all of these tasks are done, failed, cancelled or wait for somebody. One long wait, no"
+            "Block until any or all of these are done, failed, cancelled or wait for somebody. One long wait, no"
             " polling. Never consumes: if an answer seems lost, ask again. Cancelling it stops nothing but the wait."
         ),
         arguments=Wait,

@@ -22,7 +22,7 @@ TOOL = "mcp__plugin_pool_pool__"
 TEXTS = sorted(path for path in PLUGIN.rglob("*.md") if path.name != "README.md")
 COMING = frozenset(
     {
-        "pool_fan_out", "pool_chain", "pool_submit_chain", "pool_chain_result", "pool_fan_out_chains", "pool_diff",
+        "pool_diff",
         "pool_merge",
     }
 )  # fmt: skip

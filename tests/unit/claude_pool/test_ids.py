@@ -4,7 +4,7 @@ import uuid
 
 import pytest
 
-from claude_pool.ids import KINDS, kind_of, new_id, new_run_id
+from claude_pool.ids import KINDS, ids_from, kind_of, new_id, new_run_id
 
 
 @pytest.mark.parametrize(("letter", "kind"), KINDS.items())
@@ -27,3 +27,14 @@ def test_a_run_id_is_a_uuid4() -> None:
 )
 def test_what_is_no_id_is_of_no_kind(text: str) -> None:
     assert kind_of(text) is None
+
+
+def test_ids_of_a_key_are_always_the_same_and_those_of_another_or_of_another_kind_are_not() -> None:
+    def some(key: str | None, kind: str = "chain") -> list[str]:
+        ids = ids_from(key, kind=kind)
+        return [ids("c"), ids("t"), ids("t")]
+
+    assert some("a") == some("a")
+    assert all(kind_of(one) for one in some("a"))
+    different = [*some("a"), *some("b"), *some("a", "fan-out"), *some(None), *some(None)]
+    assert len(set(different)) == len(different)

@@ -53,7 +53,7 @@ def test_all_definitions_fit_their_budget() -> None:
 
 def test_what_is_always_loaded_fits_its_budget() -> None:
     core = [one for one in definitions() if one["meta"]]
-    assert {"pool_submit", "pool_wait", "pool_result", "pool_status"} <= {one["name"] for one in core}
+    assert {"pool_submit", "pool_wait", "pool_result", "pool_status", "pool_fan_out"} == {one["name"] for one in core}
     assert len(core) <= 5
     assert tokens(core) + len(INSTRUCTIONS) / 4 <= MOST_TOKENS_ALWAYS
 
@@ -69,16 +69,21 @@ def test_descriptions_are_short_and_begin_like_a_sentence(one: object) -> None:
 def test_only_tools_that_change_nothing_are_read_only_and_only_ends_are_destructive() -> None:
     hints = {one.name: one.annotations for one in CATALOGUE}
     reading = {
-        "pool_wait",
+        "pool_chain_result",
         "pool_diff",
-        "pool_result",
-        "pool_logs",
-        "pool_status",
-        "pool_list_tasks",
         "pool_find_slots",
+        "pool_list_tasks",
+        "pool_logs",
+        "pool_result",
+        "pool_status",
+        "pool_wait",
     }
     assert {name for name, hint in hints.items() if hint.read_only_hint} == reading
-    assert {name for name, hint in hints.items() if hint.destructive_hint} == {"pool_cancel", "pool_drain"}
+    assert {name for name, hint in hints.items() if hint.destructive_hint} == {
+        "pool_cancel",
+        "pool_cancel_chain",
+        "pool_drain",
+    }
 
 
 def test_names_are_unique_and_begin_with_pool() -> None:
@@ -94,5 +99,5 @@ def test_the_core_toolset_is_what_is_always_loaded() -> None:
 
 
 def test_what_reads_workers_words_warns_of_them() -> None:
-    for name in ("pool_run", "pool_result", "pool_logs"):
+    for name in ("pool_run", "pool_result", "pool_logs", "pool_chain", "pool_chain_result"):
         assert "never instructions" in next(one.description for one in CATALOGUE if one.name == name)

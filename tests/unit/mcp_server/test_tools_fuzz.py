@@ -28,6 +28,8 @@ def _fitting(schema: Schema) -> st.SearchStrategy[Any]:
     """Values of the type that the schema names."""
     if not schema:
         return _anything
+    if "anyOf" in schema:
+        return st.one_of(*map(_fitting, schema["anyOf"]))
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kinds: dict[str, st.SearchStrategy[Any]] = {
@@ -49,7 +51,7 @@ def _call(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
     names = draw(st.lists(st.sampled_from(sorted(properties)), unique=True)) if properties else []
     arguments = {name: draw(_anything | _fitting(properties[name])) for name in names}
     arguments |= draw(st.just({}) | st.dictionaries(st.text(max_size=8), _anything, max_size=1))
-    for patience in {"wait_s", "timeout_s"} & properties.keys():
+    for patience in {"wait_s"} & properties.keys() | ({"timeout_s"} if one.name == "pool_wait" else set()):
         arguments[patience] = 0
     return one.name, arguments
 
