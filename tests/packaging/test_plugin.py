@@ -20,14 +20,7 @@ ROOT = Path(__file__).parents[2]
 PLUGIN = ROOT / "plugin"
 TOOL = "mcp__plugin_pool_pool__"
 TEXTS = sorted(path for path in PLUGIN.rglob("*.md") if path.name != "README.md")
-COMING = frozenset(
-    {
-        "pool_diff",
-        "pool_merge",
-    }
-)  # fmt: skip
-"""Tools that other changes bring; empty once they are there."""
-TOOLS = {one.name for one in CATALOGUE} | COMING
+TOOLS = {one.name for one in CATALOGUE}
 
 
 def front_matter(path: Path) -> dict[str, Any]:
