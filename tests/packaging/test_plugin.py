@@ -89,6 +89,7 @@ def test_the_real_client_loads_all_of_it_and_connects_to_its_server(
         "PATH": f"{Path(sys.executable).parent}:{claude_env['PATH']}",
         "CLAUDE_POOL_HOME": str(pool_home),
         "CLAUDE_POOL_NAME": pool_name,
+        "MCP_CONNECT_TIMEOUT_MS": "60000",  # it goes on without a slow server else, as on a busy machine
     }
     argv = [
         claude_binary,
