@@ -269,7 +269,23 @@ def _crashed(error: TaskError, facts: RunFacts, context: RunContext) -> Verdict:
     again = Verdict(to=TaskState.PENDING, reason=error.code, error=error, counts_as=CountsAs.CRASH, next_kind=kind)
     if kind == "attempt":
         return again
-    return _after_a_loss(again, error, context)
+    after = _after_a_loss(again, error, context)
+    return after.evolve(counts_as=CountsAs.CRASH if after.to is not TaskState.PENDING else _with_crash(after.counts_as))
+
+
+def _with_crash(counts_as: CountsAs) -> CountsAs:
+    return CountsAs.RESTART if counts_as is CountsAs.ATTEMPT else CountsAs.CRASH
+
+
+def _lost(error: TaskError, facts: RunFacts, context: RunContext) -> Verdict:
+    """Its lease could not be proven any more: by `on_lost`, as when the housekeeper is the first to see it.
+
+    It is no crash: the store was away, or the slot was stopped, and neither says anything about the task.
+    """
+    asked = context.options.on_lost
+    if asked == "resume" or session_gone(facts) or _next_kind(facts, context) == "attempt":
+        return _continue(error, facts, context)
+    return _after_a_loss(Verdict(to=TaskState.PENDING, reason=error.code, error=error), error, context)
 
 
 def _after_a_loss(again: Verdict, error: TaskError, context: RunContext) -> Verdict:
@@ -295,7 +311,7 @@ RULES: Final[dict[ErrorCode, Callable[[TaskError, RunFacts, RunContext], Verdict
     E.AUTH: _account,
     E.BILLING: _account,
     E.BROKEN_STREAM: _continue,
-    E.LOST: _continue,
+    E.LOST: _lost,
     E.NO_RESULT: _continue,
     E.MAX_OUTPUT: _max_output,
     E.SILENCE_TIMEOUT: _silence,

@@ -143,9 +143,11 @@ def result(task_id: TaskId, *, as_json: Json = False) -> int:
 
 
 def cancel(
-    tasks: Annotated[list[str] | None, typer.Argument(metavar="[TASK…]", help="Ids of tasks.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK…]", help="Ids of tasks, chains, fan-outs.")
+    ] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every task that is not final.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is not final.")] = False,
     tag: OutTag = None,
     reason: Reason = "",
     as_json: Json = False,

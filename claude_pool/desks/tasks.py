@@ -15,6 +15,7 @@ from claude_pool.ids import kind_of
 from claude_pool.keys import QUEUE
 from claude_pool.models.base import Record, explain
 from claude_pool.models.events import LogEntry
+from claude_pool.models.graph import Whole
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.task import Task, TaskDetail, TaskRequest, TaskResult, TaskState
 from claude_pool.store.base import Doorbell, Page, Submitted, TaskFilter
@@ -222,18 +223,41 @@ class TaskDesk(Desk):
         return self.get(task_id)
 
     def cancel_all(self, *, tags: Iterable[str] = (), reason: str = "") -> list[Task]:
-        """Cancel every task that is not final, or only those with all these tags."""
-        cancelled: list[Task] = []
-        tags = tuple(tags)
+        """Cancel everything that is not final, or only what has all these tags; a chain or a fan-out as a whole.
+
+        Of a chain without these tags only the steps that have them are cancelled.
+        """
+        cancelled: dict[str, Task] = {}
+        wholes: dict[str, Whole] = {}
+        wanted = tuple(tags)
+        while fresh := self._roots(wanted, wholes) - cancelled.keys():  # again: some may have moved between two looks
+            cancelled |= {id_: self.cancel(id_, reason=reason) for id_ in fresh}
+        return list(cancelled.values())
+
+    def _roots(self, tags: tuple[str, ...], wholes: dict[str, Whole]) -> set[str]:
+        """What is at work now and was not asked to stop: tasks, or the outermost chain or fan-out with these tags."""
+        found = set[str]()
         for state in ACTIVE:
             after: str | None = None
             while True:
                 page = self.list(states=[state], tags=tags, limit=500, after=after)
-                cancelled += [self.cancel(task.id, reason=reason) for task in page.tasks]
+                for task in page.tasks:
+                    if task.cancel_requested is None:
+                        found.add(self._root_of(task, tags, wholes))
                 after = page.next
                 if after is None:
                     break
-        return cancelled
+        return found
+
+    def _root_of(self, task: Task, tags: tuple[str, ...], wholes: dict[str, Whole]) -> str:
+        root, parent = task.id, task.parent
+        while parent is not None:
+            if parent not in wholes:
+                wholes[parent] = self.store.graph.get(parent)
+            whole = wholes[parent]
+            root = whole.id if set(tags) <= set(whole.tags) else root
+            parent = whole.parent
+        return root
 
     def hold(self, task_id: str, *, reason: str = "") -> Task:
         """Keep a pending task from starting until `wake`. Raises Conflict when it is not pending."""

@@ -18,6 +18,8 @@ class CountsAs(StrEnum):
     INFRA = "infra"
     CRASH = "crash"
     ATTEMPT = "attempt"
+    RESTART = "restart"
+    """A crash after which the task is paid afresh: one of each."""
 
 
 class BreakerMove(Record):

@@ -12,7 +12,13 @@ LEAST = 10_000
 
 FINAL = {"completed", "failed", "cancelled"}
 AT_WORK = {"claimed", "running"}
-_COUNTED = {"continuation": "continuations", "infra": "infra_retries", "crash": "crashes", "attempt": "attempts"}
+_COUNTED = {
+    "continuation": ("continuations",),
+    "infra": ("infra_retries",),
+    "crash": ("crashes",),
+    "attempt": ("attempts",),
+    "restart": ("crashes", "attempts"),
+}
 COUNTERS = ("runs", "attempts", "continuations", "infra_retries", "crashes")
 
 
@@ -149,9 +155,9 @@ class Model:
         if task.state == "claimed" and repeats:
             self._unpaid(task)
         task.lost, task.charge = None, 0
-        field_ = _COUNTED.get(counts_as, "")
-        if not late and field_ in task.counts and (repeats or field_ == "crashes"):
-            task.counts[field_] += 1
+        for name in () if late else _COUNTED.get(counts_as, ()):
+            if repeats or name == "crashes":
+                task.counts[name] += 1
         if not (late and to in {"pending", task.state}):
             task.next_kind = "continuation"
             self._to(task, to, "retry" if to == "parked" else None)

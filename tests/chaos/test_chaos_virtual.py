@@ -21,7 +21,7 @@ def test_many_tasks_in_a_storm_end_once_each_with_their_cost_known(redis_server:
 
 
 def test_without_faults_nothing_is_repeated_that_did_not_fail(redis_server: RedisServer) -> None:
-    calm = Storm(tasks=100, kills=0, stalls=0, cli_kills=0, redis_kills=0, meddling=0, jumps=0)
+    calm = Storm(tasks=100, slots=6, kills=0, stalls=0, cli_kills=0, redis_kills=0, meddling=0, jumps=0, losses=False)
     report = check(virtual_chaos(3, redis_server, calm))
     assert report.ok, str(report)
     assert report.counts["recovered"] == 0

@@ -195,15 +195,16 @@ def test_a_fresh_attempt_has_no_session(hand: Hand) -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts_as", "field"),
-    [("continuation", "continuations"), ("infra", "infra_retries"), ("crash", "crashes"), ("attempt", "attempts")],
-)
-def test_a_repeat_uses_up_its_own_counter(store: RedisStore, hand: Hand, counts_as: str, field: str) -> None:
+    ("counts_as", "fields"),
+    [("continuation", "continuations"), ("infra", "infra_retries"), ("crash", "crashes"), ("attempt", "attempts"),
+     ("restart", "crashes attempts")],
+)  # fmt: skip
+def test_a_repeat_uses_up_its_own_counters(store: RedisStore, hand: Hand, counts_as: str, fields: str) -> None:
     task_id = hand.submit()
     claim = hand.run(task_id)
     hand.finish(claim, "pending", counts_as=counts_as)
     before, after = claim.task.counters, store.tasks.get(task_id).counters
-    assert after == before.model_copy(update={field: getattr(before, field) + 1})
+    assert after == before.model_copy(update={field: getattr(before, field) + 1 for field in fields.split()})
 
 
 @pytest.mark.parametrize("counts_as", list(CountsAs))
@@ -211,7 +212,7 @@ def test_the_end_uses_up_no_counter_but_that_of_crashes(store: RedisStore, hand:
     claim = hand.run(hand.submit())
     hand.finish(claim, "failed", counts_as=counts_as)
     before, after = claim.task.counters, store.tasks.get(claim.task.id).counters
-    assert after == before.model_copy(update={"crashes": 1 if counts_as == "crash" else 0})
+    assert after == before.model_copy(update={"crashes": 1 if counts_as in {"crash", "restart"} else 0})
 
 
 def test_a_parked_task_says_for_what_and_until_when(store: RedisStore, hand: Hand) -> None:

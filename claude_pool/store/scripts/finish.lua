@@ -23,11 +23,13 @@ local function error_of()
 end
 
 local function count(changes)
-  local FIELDS = {continuation = 'continuations', infra = 'infra_retries', crash = 'crashes', attempt = 'attempts'}
-  local field = FIELDS[v.counts_as]
+  local FIELDS = {
+    continuation = {'continuations'}, infra = {'infra_retries'}, crash = {'crashes'}, attempt = {'attempts'},
+    restart = {'crashes', 'attempts'},
+  }
   local repeats = to == 'pending' or to == 'parked'
-  if field and not late and (repeats or field == 'crashes') then
-    changes[field] = int(num(changes[field] or t[field]) + 1)
+  for _, field in ipairs(late and {} or FIELDS[v.counts_as] or {}) do
+    if repeats or field == 'crashes' then changes[field] = int(num(changes[field] or t[field]) + 1) end
   end
 end
 

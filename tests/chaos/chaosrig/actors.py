@@ -291,7 +291,7 @@ class VirtualSlot:
         if claim is not None and claim.run_id in self._world.running:
             if beat.fenced:
                 self._stop_working("fenced")
-            elif beat.cancel:
+            elif beat.cancel and not self._world.chance("stop_unheard"):
                 self._stop_working("cancelled")
 
 

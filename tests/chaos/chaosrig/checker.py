@@ -82,6 +82,8 @@ class Life:
     asked: list[TaskEvent] = field(default_factory=list)
     claims: dict[str, int] = field(default_factory=dict)
     starts: dict[str, TaskEvent] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
+    """Runs whose slot died under them; one that gave up by itself when its lease ran out is no crash."""
 
     def add(self, event: TaskEvent) -> None:
         if event.state is None:
@@ -91,6 +93,8 @@ class Life:
             self.claims[event.run_id] = len(self.moves)
         elif event.verb == "start" and event.run_id:
             self.starts[event.run_id] = event
+        elif event.verb == "lose" and event.was is TaskState.RUNNING and event.run_id:
+            self.lost.add(event.run_id)
         self.moves.append(event)
 
 
@@ -248,7 +252,7 @@ def _executed(history: History, life: Life, executions: list[Execution]) -> Foun
         between = life.moves[life.claims.get(first.run, 0) : life.claims.get(second.run, 0)]
         if not any(event.verb in CAUSES for event in between):
             yield "repeats", task_id, f"run {second.run} repeats {first.run} without a cause"
-    yield from _afresh(history, task_id, executions)
+    yield from _afresh(history, life, executions)
 
 
 def _started(history: History, life: Life, executions: list[Execution]) -> Found:
@@ -264,13 +268,14 @@ def _started(history: History, life: Life, executions: list[Execution]) -> Found
             yield "repeats", executions[0].task, f"run {run} was executed {number} times"
 
 
-def _afresh(history: History, task_id: str, executions: list[Execution]) -> Found:
+def _afresh(history: History, life: Life, executions: list[Execution]) -> Found:
     """Fresh starts that were paid for are within the task's attempts, and every counter within its limit."""
+    task_id = executions[0].task
     detail = history.tasks[task_id]
     kinds = {run.run_id: run.kind for run in detail.runs}
     paid = sum(kinds.get(one.run) == "attempt" and one.cost_usd > 0 for one in executions)
     options, counters = detail.task.options, detail.task.counters
-    died = sum(run.outcome in {"lost", "crashed", "dead_letter"} and run.started_ms is not None for run in detail.runs)
+    died = sum(run.outcome in {"crashed", "dead_letter"} or run.run_id in life.lost for run in detail.runs)
     if died > options.max_crashes:
         yield "repeats", task_id, f"{died} of its runs died, after {options.max_crashes} it has to end"
     if paid > options.max_attempts:

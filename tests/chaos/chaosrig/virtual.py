@@ -39,6 +39,8 @@ class Storm:
     meddling: int = 200
     jumps: int = 2
     """Jumps of the store's clock."""
+    losses: bool = True
+    """Calls and doorbells are lost and repeated."""
     patience_ms: int = 600_000
     """Once the faults are over: far longer than any retry, limit or doorbell takes. Who is not at its end has stuck."""
 
@@ -86,6 +88,7 @@ class _Play:
 
     def play(self) -> None:
         world = self._world
+        world.faults = self._storm.losses
         world.store.pool.set_limit("pool", LIMIT_USD)
         faults = self._schedule()
         while not (self._client.done and self._turn >= self._span):

@@ -34,8 +34,11 @@ T = TypeVar("T")
 
 LEASE_MS = 300
 SLACK_MS = 60
-LOSSES = {"bell_lost": 0.03, "bell_repeated": 0.05, "answer_lost": 0.01, "never_sent": 0.005, "call_repeated": 0.02}
-"""How likely each is, per doorbell and per call."""
+LOSSES = {
+    "bell_lost": 0.03, "bell_repeated": 0.05, "answer_lost": 0.01, "never_sent": 0.005, "call_repeated": 0.02,
+    "stop_unheard": 0.6,
+}  # fmt: skip
+"""How likely each is, per doorbell and per call; a run that is told to stop may be at its end before it hears of it."""
 
 
 @dataclass(slots=True)

@@ -310,57 +310,6 @@ def test_a_superseded_run_never_completes_a_task() -> None:
     assert decide(ran(stopped=StopCause.FENCED)).to is not TaskState.COMPLETED
 
 
-@pytest.mark.parametrize("exit_", [ExitFacts(signal=9), ExitFacts(signal=11), ExitFacts(code=137), ExitFacts(code=143)])
-def test_a_crash_is_counted_and_resumed(exit_: ExitFacts) -> None:
-    verdict = decide(broken(exit=exit_))
-    assert (code_of(verdict), verdict.to) == (E.CRASHED, TaskState.PENDING)
-    assert (verdict.counts_as, verdict.next_kind) == (CountsAs.CRASH, "continuation")
-
-
-def test_the_third_crash_is_a_dead_letter() -> None:
-    verdict = decide(broken(exit=ExitFacts(signal=9)), counters=Counters(attempts=1, crashes=2))
-    assert (verdict.to, code_of(verdict), verdict.counts_as) == (TaskState.FAILED, E.DEAD_LETTER, CountsAs.CRASH)
-    assert "signal 9" in (verdict.error.message if verdict.error else "")
-
-
-@pytest.mark.parametrize(
-    ("on_lost", "to", "next_kind", "counts_as"),
-    [
-        ("resume", TaskState.PENDING, "continuation", CountsAs.CRASH),
-        ("restart", TaskState.PENDING, "attempt", CountsAs.ATTEMPT),
-        ("hold", TaskState.PARKED, "continuation", CountsAs.CRASH),
-        ("fail", TaskState.FAILED, "continuation", CountsAs.CRASH),
-    ],
-)
-def test_what_follows_a_crash_is_the_tasks_choice(
-    on_lost: str, to: TaskState, next_kind: str, counts_as: CountsAs
-) -> None:
-    verdict = decide(broken(exit=ExitFacts(signal=9)), {"on_lost": on_lost, "max_attempts": 2})
-    assert (verdict.to, verdict.next_kind, verdict.counts_as) == (to, next_kind, counts_as)
-    assert verdict.parked_for is (ParkedFor.HOLD if on_lost == "hold" else None)
-
-
-@pytest.mark.parametrize(("on_lost", "limit"), [("restart", "max_attempts is 1"), ("resume", "max_continuations is 5")])
-def test_after_a_crash_the_limits_hold_as_well(on_lost: str, limit: str) -> None:
-    counters = Counters(attempts=1, continuations=5)
-    verdict = decide(broken(exit=ExitFacts(signal=9)), {"on_lost": on_lost, "max_attempts": 1}, counters=counters)
-    assert verdict.to is TaskState.FAILED
-    assert limit in (verdict.error.message if verdict.error else "")
-
-
-def test_a_crash_before_the_model_spoke_begins_afresh() -> None:
-    verdict = decide(
-        broken(exit=ExitFacts(signal=9), saw_init=False, saw_output=False, session_id=None), session_id="s"
-    )
-    assert (verdict.next_kind, verdict.counts_as, verdict.session_id) == ("attempt", CountsAs.CRASH, "s")
-
-
-def test_a_continuation_that_crashed_at_once_keeps_its_session() -> None:
-    facts = broken(exit=ExitFacts(signal=9), saw_init=False, saw_output=False, session_id=None)
-    verdict = decide(facts, kind="continuation", session_id="s")
-    assert (verdict.next_kind, verdict.session_id) == ("continuation", "s")
-
-
 def test_a_session_that_is_gone_is_paid_again_only_if_an_attempt_is_left() -> None:
     facts = ran(
         is_error=True, terminal_reason=None, saw_output=False, errors=("No conversation found with session ID: s",)

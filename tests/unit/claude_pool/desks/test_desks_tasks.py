@@ -287,6 +287,46 @@ def test_everything_that_is_not_final_can_be_cancelled_at_once_or_by_tag(pool: P
     assert pool.cancel_all() == []
 
 
+def test_chains_and_fan_outs_are_cancelled_as_a_whole_when_all_of_them_is_meant(pool: Pool, hand: Hand) -> None:
+    chain = pool.submit_chain([{"name": "a", "prompt": "x"}, {"name": "b", "prompt": "y"}], tags=["mine"])
+    fan = pool.fan_out(["1", "2"], gather="{branches}")
+    nested = pool.fan_out_chains({"n": [{"name": "a", "prompt": "x"}]}, tags=["mine"])
+    alone = pool.submit("z", tags=["mine"]).task_id
+    assert {task.id for task in pool.cancel_all(tags=["mine"])} == {chain.chain_id, nested.fan_out_id, alone}
+    assert pool.get(fan.fan_out_id).state is TaskState.RUNNING
+    claim = hand.run(fan.task_ids[0])
+    assert [task.id for task in pool.cancel_all()] == [fan.fan_out_id]
+    assert pool.chain_result(chain.chain_id).state is TaskState.CANCELLED
+    assert [one.state for one in pool.fan_out_result(fan.fan_out_id).results] == ["running", "skipped"]
+    hand.finish(claim, "completed")
+    assert pool.get(fan.fan_out_id).state is TaskState.CANCELLED
+    assert pool.cancel_all() == []
+
+
+def test_a_tag_of_one_step_cancels_that_step_and_no_chain(pool: Pool) -> None:
+    steps = [{"name": "a", "prompt": "x", "options": {"tags": ("mine",)}}, {"name": "b", "prompt": "y"}]
+    chain = pool.submit_chain(steps)
+    assert [task.id for task in pool.cancel_all(tags=["mine"])] == [chain.step_ids[0]]
+
+
+def test_what_comes_back_to_a_state_that_was_looked_at_is_cancelled_all_the_same(
+    pool: Pool, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = pool.submit("x").task_id
+    claim = hand.claim(task_id)
+    looked, look = list[str](), pool.list
+
+    def released_between(*, states: list[str], **more: object) -> object:
+        looked.append(states[0])
+        if looked == ["blocked", "pending", "claimed"]:
+            hand.store.tasks.release(task_id, claim.run_id, reason="leaving")
+        return look(states=states, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pool, "list", released_between)
+    submitted = pool.submit("y").task_id
+    assert {task.id for task in pool.cancel_all()} == {task_id, submitted}
+
+
 def test_a_held_task_is_not_rung_until_it_is_woken(pool: Pool, bells: Any) -> None:
     task_id = pool.submit("Hi.").task_id
     assert pool.hold(task_id).parked_for == "hold"
