@@ -19,7 +19,7 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from claude_pool.errors import InvalidSettings
-from claude_pool.models.options import Isolation, ModelName, PermissionMode
+from claude_pool.models.options import Isolation, ModelName, PermissionMode, Warmth
 
 PREFIX: Final = "CLAUDE_POOL_"
 FILE_NAME: Final = "claude-pool.toml"
@@ -73,7 +73,14 @@ class PoolConfig(BaseSettings):
     stop_grace_s: Seconds = Field(default=5, description="time for each step of the stop ladder")
     api_retries: Annotated[int, Field(ge=0, le=15)] = Field(default=2, description="retries inside the CLI")
     api_timeout_s: Seconds = Field(default=120, description="wait for the first byte of an API answer, per try")
-    warm: Literal["off", "spare", "reuse"] = Field(default="off", description="processes started ahead")
+    warm: Warmth = Field(
+        default="spare", description="spare: a process started ahead per slot; reuse: one that serves many tasks"
+    )
+    warm_age_s: Seconds = Field(default=900, description="how long a process waits for a task before it goes")
+    warm_tasks: Annotated[int, Field(ge=1, le=10_000)] = Field(default=100, description="tasks of a reused process")
+    warm_memory_mb: Annotated[int, Field(ge=50, le=65_536)] = Field(
+        default=400, description="a reused process that holds more is renewed"
+    )
 
     route_model: ModelName = Field(default="haiku", description="model of the call that decides how a task is cut")
     route_budget_usd: Annotated[float, Field(gt=0, le=1e6)] = Field(default=0.1, description="limit of such a call")

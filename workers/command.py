@@ -115,9 +115,12 @@ def permission_mode(options: TaskOptions, config: PoolConfig, isolation: Isolati
     return mode
 
 
-def user_line(text: str, *, uuid: str) -> bytes:
-    """One message for a run's stdin; composed text is never read as a command."""
-    message = {
+def user_line(text: str, *, uuid: str, task_id: str | None = None, run_id: str | None = None) -> bytes:
+    """One message for a run's stdin; composed text is never read as a command.
+
+    Task and run are for whoever reads along (the fake does); the CLI itself takes no notice of them.
+    """
+    message: dict[str, Any] = {
         "type": "user",
         "message": {"role": "user", "content": text},
         "parent_tool_use_id": None,
@@ -125,7 +128,15 @@ def user_line(text: str, *, uuid: str) -> bytes:
         "uuid": uuid,
         "client_composed": True,
     }
+    if task_id is not None:
+        message["claude_pool"] = {"task": task_id, "run": run_id}
     return _line(message)
+
+
+def clear_line(uuid: str) -> bytes:
+    """Empties the conversation of an idle process; not composed, since it is to be a command."""
+    message = {"role": "user", "content": "/clear"}
+    return _line({"type": "user", "message": message, "parent_tool_use_id": None, "session_id": "", "uuid": uuid})
 
 
 def interrupt_line(request_id: str) -> bytes:

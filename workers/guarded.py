@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -62,6 +62,8 @@ class Child:
     stdout: int
     stderr: int
     mark: str
+    program: str = ""
+    cwd: str = ""
 
     def close(self) -> None:
         """Close our ends; for who does not close them one by one."""
@@ -94,7 +96,7 @@ class Guard:
         self._ended: dict[int, Ended] = {}
         self._answers: dict[int | None, dict[str, Any]] = {}
         self._deadline: float | None = None
-        self._killed_at: float | None = None
+        self._killed_at: dict[int, float] = {}
 
     @classmethod
     def start(cls, *, mark: Mapping[str, str]) -> Self:
@@ -118,11 +120,6 @@ class Guard:
         """The guard's own pid."""
         return None if self._process is None else self._process.pid
 
-    @property
-    def current(self) -> Child | None:
-        """The child that was spawned last, until its end was told."""
-        return self._current
-
     def fileno(self) -> int:
         """For selectors: readable means that `poll_exit` may have news. -1 while there is no guard."""
         return -1 if self._socket is None else self._socket.fileno()
@@ -133,35 +130,62 @@ class Guard:
         `env` must hold CLAUDE_POOL_RUN, by which its processes are known. Raises CliError, which says why it could
         not be executed.
         """
+        child = self.settle(self.begin(argv, env, cwd, deadline=self._deadline if deadline is None else deadline))
+        self._current = child
+        if child.number in self._ended:  # its exit came in one piece with its start
+            self._deadline = None
+        return child
+
+    def begin(self, argv: Sequence[str], env: Mapping[str, str], cwd: str, *, deadline: float | None) -> Child:
+        """Give the order for a CLI and don't wait for it: `settle` tells what became of it. Raises CliError."""
         mark = f"{RUN_MARK}={env[RUN_MARK]}"
         if not self.alive:
             self._lose()
             self._launch()
         self._next += 1
         number = self._next
-        until = self._deadline if deadline is None else deadline
-        order = {"id": number, "argv": list(argv), "env": dict(env), "cwd": cwd, "mark": mark, "until": until}
+        order = {"id": number, "argv": list(argv), "env": dict(env), "cwd": cwd, "mark": mark, "until": deadline}
         pipes = [os.pipe() for _ in range(3)]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
         ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
+        child = Child(number, 0, *ours, mark=mark, program=argv[0], cwd=cwd)
         try:
             self._send({"do": "spawn", **order}, theirs)
-            _close_all(theirs)
-            answer = self._answer(number)
         except CliError:
-            _close_all(theirs + ours)
-            _clear(Child(number, 0, *ours, mark=mark))
-            raise
-        child = Child(number, answer.get("pid", 0), *ours, mark=mark)
-        if "failed" in answer:
             child.close()
-            raise CliError(_why(argv[0], cwd, answer))
-        self._current = child
-        if number in self._ended:  # its exit came in one piece with its start
-            self._note(number, self._ended[number])
-        else:
-            self._living[number] = child
+            _clear(child)
+            raise
+        finally:
+            _close_all(theirs)
+        self._living[number] = child
         return child
+
+    def settle(self, child: Child) -> Child:
+        """Wait until a child that was ordered is there, or was. Raises CliError, which says why it is not."""
+        try:
+            answer = self._answer(child)
+        except CliError:
+            child.close()
+            raise
+        if "failed" in answer:
+            self._living.pop(child.number, None)
+            child.close()
+            raise CliError(_why(child, answer))
+        child = replace(child, pid=answer["pid"])
+        if child.number in self._living:
+            self._living[child.number] = child
+        return child
+
+    def adopt(self, child: Child) -> None:
+        """Make a child that waited the current one: from now on it lives under the lease that `renew` says."""
+        self._current = child
+        self._order("lease", child, until=self._deadline)
+
+    def rest(self, child: Child, until: float) -> None:
+        """Let a child that is not in use wait until this CLOCK_BOOTTIME second. Any thread."""
+        if self._current is not None and self._current.number == child.number:
+            self._current = self._deadline = None
+        self._order("lease", child, until=until)
 
     def renew(self, deadline: float | None) -> None:
         """Let the current child live until this CLOCK_BOOTTIME second; None means without a limit. Any thread."""
@@ -178,8 +202,9 @@ class Guard:
 
         A guard that has not managed it within seconds is stopped or hung: the waiting thread then kills guard and tree.
         """
-        self._killed_at = self._killed_at or time.monotonic()
-        self._order("kill", child)
+        if child := child or self._current:
+            self._killed_at.setdefault(child.number, time.monotonic())
+            self._order("kill", child)
 
     def poll_exit(self, child: Child | None = None) -> Ended | None:
         """How the child (default: the current one) ended, if it has."""
@@ -253,15 +278,16 @@ class Guard:
                     self._process.kill()
                 raise CliError(f"the guard is gone: {error}") from error
 
-    def _answer(self, number: int) -> dict[str, Any]:
+    def _answer(self, child: Child) -> dict[str, Any]:
         """What became of a spawn."""
         deadline = time.monotonic() + _SPAWN_S
-        while number not in self._answers:
+        while child.number not in self._answers:
             left = deadline - time.monotonic()
-            if left <= 0 or not self._listen(left):
+            if child.number in self._living and (left <= 0 or not self._listen(left)):
                 self._lose(hung=True)
+            if child.number not in {*self._living, *self._answers}:
                 raise CliError("the guard was lost while it started the CLI")
-        return self._answers.pop(number)
+        return self._answers.pop(child.number)
 
     def _wait(self, child: Child | None, timeout_s: float) -> Ended | None:
         if child is None:
@@ -269,7 +295,7 @@ class Guard:
         deadline = time.monotonic() + timeout_s
         while child.number in self._living:
             now = time.monotonic()
-            patience_s = _KILL_S if self._killed_at is None else self._killed_at + _KILL_S - now
+            patience_s = self._killed_at.get(child.number, now) + _KILL_S - now
             if patience_s <= 0:
                 self._lose(hung=True)
             elif not self._listen(min(deadline - now, patience_s)):
@@ -310,10 +336,11 @@ class Guard:
 
     def _note(self, number: int, ended: Ended) -> None:
         self._living.pop(number, None)
+        self._killed_at.pop(number, None)
         self._ended[number] = ended
         self._ended.pop(number - _REMEMBERED, None)
         if self._current is not None and self._current.number == number:
-            self._deadline = self._killed_at = None
+            self._deadline = None
 
 
 def _this_process() -> str:
@@ -327,9 +354,10 @@ def _close_all(descriptors: Sequence[int]) -> None:
             os.close(descriptor)
 
 
-def _why(binary: str, cwd: str, answer: Mapping[str, Any]) -> str:
+def _why(child: Child, answer: Mapping[str, Any]) -> str:
     reason = os.strerror(answer["errno"])
-    return f"no such working directory: {cwd}: {reason}" if answer["where"] == "cwd" else f"{binary}: {reason}"
+    in_cwd = answer["where"] == "cwd"
+    return f"no such working directory: {child.cwd}: {reason}" if in_cwd else f"{child.program}: {reason}"
 
 
 def _clear(child: Child) -> tuple[int, int]:

@@ -53,9 +53,9 @@ class _Carried:
 class Heart:
     """The slot's pulse. `start` it after registering; `carrying` while a task is in hand."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - who is told of what goes by name
         self, slots: SlotStore, slot: SlotIdentity, pulse: Pulse, *, lease_s: float, beat_s: float,
-        on_leave: Callable[[], None], on_lost: Callable[[str], None],
+        on_leave: Callable[[], None], on_lost: Callable[[str], None], on_idle: Callable[[float], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self._slots = slots
         self._slot = slot
@@ -64,6 +64,7 @@ class Heart:
         self._beat_s = beat_s
         self._on_leave = on_leave
         self._on_lost = on_lost
+        self._on_idle = on_idle
         self._carried: _Carried | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -115,6 +116,8 @@ class Heart:
                 return
             if not answer.fenced and carried is not None:
                 self._pulse.renew(asked_at + self._lease_s)
+            elif not answer.fenced:
+                self._on_idle(asked_at + self._lease_s)
             self._obey(answer, carried)
 
     def _obey(self, answer: Beat, carried: _Carried | None) -> None:

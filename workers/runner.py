@@ -29,7 +29,8 @@ from claude_pool.models.events import LogEntry
 from claude_pool.models.run import ExitFacts, RunFacts, StopCause
 from workers.command import Launch, interrupt_line, user_line
 from workers.controls import Controls, outranks
-from workers.guarded import Child, Ended, Guard
+from workers.guarded import RUN_MARK, Child, Ended, Guard
+from workers.spare import Spare
 from workers.stream import StreamParser
 from workers.transcript import Batch, RawLog, Tail
 
@@ -37,6 +38,7 @@ __all__ = ["LEAVE_S", "Controls", "Limits", "Report", "run"]
 
 LEAVE_S: Final = 10.0
 """After its result, until it is told to go."""
+STREAMS: Final = ("stdin", "stdout", "stderr")
 _CHUNK: Final = 1 << 18
 _DRAIN_MOST: Final = 1 << 24
 """What is still read from a pipe after everybody is dead; a pipe holds 64 KiB, a stranger's end could hold more."""
@@ -71,9 +73,12 @@ class Report(Protocol):
 
 def run(  # noqa: PLR0913 - what one run is made of; all but the first two go by name
     launch: Launch, prompt: str, *, guard: Guard, limits: Limits, controls: Controls, report: Report, log_path: Path,
-    on_entries: Callable[[list[LogEntry]], None],
+    on_entries: Callable[[list[LogEntry]], None], spare: Spare | None = None, task_id: str | None = None,
 ) -> RunFacts:  # fmt: skip
     """Run the CLI once and give what was observed. Raises only what `on_entries` raises, after everything is dead.
+
+    With a `spare` nothing is started: its process gets the prompt. One that `stays` and answers well outlives the run;
+    any other is ended and no longer `alive`.
 
     A CLI that can't be executed is a fact as well: `exit.started` is False and `stderr_tail` says why. So is one that
     was not wanted any more: then nothing is started.
@@ -82,14 +87,17 @@ def run(  # noqa: PLR0913 - what one run is made of; all but the first two go by
     if controls.stopped is not StopCause.NONE:
         return unstarted
     try:
-        child = guard.spawn(launch.argv, launch.env, launch.cwd)
+        child = guard.spawn(launch.argv, launch.env, launch.cwd) if spare is None else spare.child
     except CliError as error:
         return unstarted.evolve(stderr_tail=str(error))
+    if spare is not None:
+        guard.adopt(child)
     log = RawLog(log_path, most=limits.max_run_bytes)
-    one = _Run(guard, child, limits, controls, report, log, Batch(on_entries))
+    one = _Run(guard, child, limits, controls, report, log, Batch(on_entries), spare)
+    run_id = launch.env.get(RUN_MARK)
     try:
         with controls.heard() as ear, one.streams(ear):
-            one.send(user_line(prompt, uuid=str(uuid.uuid4())))
+            one.send(user_line(prompt, uuid=str(uuid.uuid4()), task_id=task_id, run_id=run_id))
             while not one.step():
                 pass
     finally:
@@ -100,9 +108,12 @@ def run(  # noqa: PLR0913 - what one run is made of; all but the first two go by
 class _Run:
     """The loop's state: what is still to be written, what was read, which rung of which ladder we stand on."""
 
-    def __init__(
-        self, guard: Guard, child: Child, limits: Limits, controls: Controls, report: Report, log: RawLog, batch: Batch
+    def __init__(  # noqa: PLR0913, PLR0917 - what one run is made of
+        self, guard: Guard, child: Child, limits: Limits, controls: Controls, report: Report, log: RawLog, batch: Batch,
+        spare: Spare | None,
     ) -> None:  # fmt: skip
+        self._spare = spare
+        self._stays = False
         self._guard = guard
         self._child = child
         self._limits = limits
@@ -130,7 +141,7 @@ class _Run:
     def streams(self, ear: int) -> Generator[None]:
         """Own the run's descriptors for as long as it lasts."""
         child = self._child
-        self._open = {child.stdin: "stdin", child.stdout: "stdout", child.stderr: "stderr"}
+        self._open = dict(zip((child.stdin, child.stdout, child.stderr), STREAMS, strict=True))
         try:
             for descriptor in self._open:
                 os.set_blocking(descriptor, False)
@@ -141,8 +152,10 @@ class _Run:
             yield
         finally:
             self._selector.close()
-            for descriptor in self._open:
+            for descriptor in () if self._stays else self._open:
                 os.close(descriptor)
+            if self._spare is not None:
+                self._spare.alive = self._stays
             self._log.close()
 
     def step(self) -> bool:
@@ -158,6 +171,9 @@ class _Run:
                 self._take(key.fd)
         if self._killing and self._ended is None:
             self._ended = self._guard.poll_exit(self._child)
+        if self._stays:
+            self._batch.flush()
+            return True
         if self._ended is None:
             self._keep_time()
             return False
@@ -166,7 +182,7 @@ class _Run:
 
     def make_sure(self) -> None:
         """After an exception: nothing stays alive."""
-        if self._ended is None:
+        if self._ended is None and not self._stays:
             self._guard.kill(self._child)
             while self._ended is None:
                 self._guard.wait_exit(1.0, self._child)
@@ -333,7 +349,12 @@ class _Run:
             self._leave()
 
     def _leave(self) -> None:
-        """It has said all it will say: it may go now."""
+        """It has said all it will say: it may go now, or stay for the next task."""
+        said = self._report.facts()
+        calm = self._stopped is StopCause.NONE and not self._unsent and len(self._open) == len(STREAMS)
+        if self._spare is not None and self._spare.stays and calm and said.has_result and not said.is_error:
+            self._stays = True
+            return
         self._rungs = self._leaving()
         self._climb()
 

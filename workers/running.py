@@ -29,6 +29,7 @@ from workers.furnish import furnish, node_config_dir, write_files
 from workers.outlook import outlook
 from workers.report import RunReport
 from workers.runner import Controls, Limits, run
+from workers.spare import Spare
 from workers.stepping import Stepping, unfit
 from workers.tools import Tools
 
@@ -54,11 +55,23 @@ class Running:
         self._facts: RunFacts | None = None
         self._session_id: str | None = None
         self._step: Stepping | None = None
+        self._spare: Spare | None = None
+        self._launched: Launch | None = None
 
     def verdict(self) -> Verdict | None:
         """Carry it out and say what became of it; None when nothing was started. Raises nothing."""
         verdict = self._verdict()
+        self._look_ahead()
         return verdict if verdict is None or self._step is None else self._step.settled(verdict)
+
+    def _look_ahead(self) -> None:
+        """Nothing runs any more: a process for the next task may boot while this one's result travels."""
+        if self._facts is not None and self._launched is not None:
+            self._tools.warm.give_back(self._spare, self._facts, self._launched, self._options)
+        elif self._spare is not None:
+            self._tools.warm.put_back(self._spare)
+        else:
+            self._tools.warm.tidy()
 
     def _verdict(self) -> Verdict | None:
         try:
@@ -92,8 +105,11 @@ class Running:
 
     def _in(self, workspace: Workspace) -> Verdict | None:
         resume = None if self._claim.fork else self._claim.resume_session_id
-        session_id = self._session_id = resume or self._claim.session_id or new_run_id()
+        session_id = resume or self._claim.session_id or new_run_id()
         launch = self._launch(workspace, session_id)
+        if not self._claim.session_id:
+            self._spare = self._tools.warm.take(launch, self._options)
+        session_id = self._session_id = session_id if self._spare is None else self._spare.session_id
         try:
             prompt = self._prompt(workspace)
         except ValueError as error:  # only a step's can have become unfit
@@ -104,6 +120,9 @@ class Running:
         ):
             return None
         facts = self._facts = self._run(launch, prompt)
+        if self._spare is not None and _died_waiting(facts):
+            self._spare = None
+            facts = self._facts = self._run(launch, prompt)
         verdict = judge(facts, self._context())
         if self._step is not None:
             verdict = self._step.checked(verdict, env=launch.env, tree=workspace.path, controls=self._controls)
@@ -120,6 +139,7 @@ class Running:
             base_ref=options.base_ref,
             target=self._settings.target,
             working_dir=options.working_dir,
+            ready=self._tools.warm.ready(options),
             fresh=self._claim.number == 1,
             continues=self._claim.kind == "continuation",
         )
@@ -146,6 +166,7 @@ class Running:
             )
         )
         write_files(launch.files)
+        self._launched = launch
         return launch
 
     def _prompt(self, workspace: Workspace) -> str:
@@ -186,6 +207,8 @@ class Running:
             report=report,
             log_path=self._log_path,
             on_entries=self._publish,
+            spare=self._spare,
+            task_id=self._task.id,
         )
 
     def _publish(self, entries: list[LogEntry]) -> None:
@@ -281,6 +304,11 @@ class Running:
             session_cost_usd=verdict.session_cost_usd,
             result=self._stamped(result),
         )
+
+
+def _died_waiting(facts: RunFacts) -> bool:
+    """A process that waited ended at its prompt, without a word: nothing was spent, and one can be started instead."""
+    return not (facts.saw_init or facts.has_result) and facts.stopped is StopCause.NONE
 
 
 def _resolved(options: TaskOptions, tools: Tools) -> TaskOptions:

@@ -38,6 +38,7 @@ from workers.signals import CHECKPOINT, LEAVE
 from workers.slot import Slot
 from workers.sweep import clear_leftovers
 from workers.tools import Tools
+from workers.warm import Warm
 
 _log = logging.getLogger(__name__)
 
@@ -144,14 +145,16 @@ class _Seat:
         furnish(place)
         clear_leftovers(place)
         guard = stack.enter_context(Guard.start(mark=_mark(config, identity)))
+        workspaces = Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id)
+        warm = Warm(guard, config, lend=workspaces.lend)
+        stack.callback(warm.close)
         self._heart = Heart(store.slots, identity, guard, lease_s=config.lease_s, beat_s=config.beat_s,
-                            on_leave=self._told.leave, on_lost=self._lost)  # fmt: skip
+                            on_leave=self._told.leave, on_lost=self._lost, on_idle=warm.tick)  # fmt: skip
         stack.callback(self._heart.close)
         self._slot = Slot(
             Tools(config=config, store=store, broker=broker, identity=identity, place=place, guard=guard,
                   heart=self._heart, journal=Journal(config.node_dir / "journal"),
-                  workspaces=Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id),
-                  binary=_found(config), node_env=ground.env)
+                  workspaces=workspaces, binary=_found(config), node_env=ground.env, warm=warm)
         )  # fmt: skip
         self._canary = _Canary(self._sing, self._deaf)
         queues = [queue_of_slot(identity.slot_id), queue_of_node(config.node), QUEUE]

@@ -15,6 +15,7 @@ from workers.guarded import Guard
 from workers.heartbeat import Heart
 from workers.journal import Journal
 from workers.places import Place
+from workers.warm import Warm
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,4 @@ class Tools:
     workspaces: Workspaces
     binary: Callable[[], ClaudeBinary]
     node_env: Mapping[str, str]
+    warm: Warm

@@ -21,6 +21,7 @@ MAX_PROMPT_BYTES = 8 << 20
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 PermissionMode = Literal["default", "plan", "acceptEdits", "dontAsk", "auto", "bypassPermissions"]
 Isolation = Literal["worktree", "clone", "none"]
+Warmth = Literal["off", "spare", "reuse"]
 OnLost = Literal["resume", "restart", "hold", "fail"]
 
 ModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,127}$")]
@@ -131,6 +132,9 @@ class TaskOptions(Record):
     isolation: Isolation | None = Field(default=None, description="worktree (default with a repository), clone or none")
     base_ref: GitRef | None = Field(default=None, description="what the task's branch starts from")
     session: SessionChoice = Field(default="fresh", description="fresh, continue:<task>, fork:<task> or name:<n>")
+    warm: Warmth | None = Field(
+        default=None, description="at most this much of the pool's warm setting: spare shares no process, off none"
+    )
     on_lost: OnLost = Field(default="resume", description="what to do when the run's slot is lost")
     max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=1, description="limit on paid fresh starts; 3 unless chosen with on_lost restart"

@@ -34,6 +34,8 @@ class WorkspaceJob(Record):
     """The branch that the work is meant for; None is the settings' target, then what the repository has checked out."""
     working_dir: PlainText | None = None
     """With isolation `none`: the directory; None is an empty one of the slot's own."""
+    ready: Path | None = None
+    """With isolation `none` and no directory named: an empty one in which a process waits already, on loan."""
     reads_only: bool = False
     """With isolation `none`: the run can't change files, so that others that can't may share the directory."""
     fresh: bool = False

@@ -158,6 +158,7 @@ def _serve(turn: Turn) -> None:
         if text.strip() == "/clear" and not message.get("client_composed"):
             _clear(turn)
             continue
+        turn.book.meet(message)
         if turn.options.replays:
             turn.emit({**message, "isReplay": True})
         try:

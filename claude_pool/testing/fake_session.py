@@ -54,6 +54,7 @@ class Book:
         self.path = os.environ.get(LEDGER, "")
         self.task = os.environ.get("CLAUDE_POOL_TASK") or "-"
         self.run = os.environ.get("CLAUDE_POOL_RUN") or "-"
+        """As the environment says, or, in a process that was started before its task was known, the message."""
         self.open = False
         self.spent_usd = 0.0
 
@@ -61,6 +62,12 @@ class Book:
         if self.path:
             words = (kind, self.task, self.run, str(os.getpid()), f"{time.clock_gettime(_CLOCK):.6f}", *more)
             append(self.path, " ".join(words) + "\n")
+
+    def meet(self, message: dict[str, Any]) -> None:
+        """Take the task and the run from a message that names them."""
+        told: dict[str, str] = message.get("claude_pool") or {}
+        self.task = told.get("task") or self.task
+        self.run = told.get("run") or self.run
 
     def start(self) -> None:
         self.open, self.spent_usd = True, 0.0

@@ -19,7 +19,7 @@ from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace.base import Workspace
 from claude_pool.workspace.clone import CloneManager
 from claude_pool.workspace.ground import digest, locate
-from claude_pool.workspace.plain import PlainWorkspace
+from claude_pool.workspace.plain import PlainWorkspace, lend
 from claude_pool.workspace.prepare import left_alone
 from claude_pool.workspace.tree import TreeWorkspace
 from claude_pool.workspace.worktree import WorktreeManager
@@ -36,11 +36,19 @@ class Workspaces:
         self._owner = (str(config.pool_dir), pool, slot_id)
         self._states = config.pool_dir / "repos"
 
+    def lend(self) -> Path:
+        """An empty directory for `WorkspaceJob.ready`."""
+        return lend(self._scratch)
+
+    @property
+    def _scratch(self) -> Path:
+        return self._config.node_dir / "scratch"
+
     def open(self, job: WorkspaceJob) -> Workspace:
         """Open the workspace for a job. Raises WorkspaceError, WorkspaceBusy, Conflict."""
         if job.isolation == "none":
             locks = self._states / "directories"
-            return PlainWorkspace(job, scratch=self._config.node_dir / "scratch", locks=locks, wait_s=PLAIN_WAIT_S)
+            return PlainWorkspace(job, scratch=self._scratch, locks=locks, wait_s=PLAIN_WAIT_S)
         repo = job.repo or self._config.repo
         if repo is None:
             raise WorkspaceError(

@@ -2,8 +2,9 @@
 
 Nothing is committed or cleaned there: it is the user's. One run at a time in a directory; runs that can only read may
 share it. A task that names no directory gets one that is its own for good, empty at first and the same for every run of
-it, whichever slot of the node carries it out; it goes when it is empty at the end, or old (`forget_scratch`). Raises
-WorkspaceBusy when somebody else works there, WorkspaceError when there is no such directory.
+it, whichever slot of the node carries it out; it goes when it is empty at the end, or old (`forget_scratch`). A slot
+with a process that waits lends such a task the directory in which it waits (`lend`): then the task's name leads there.
+Raises WorkspaceBusy when somebody else works there, WorkspaceError when there is no such directory.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
-from claude_pool.errors import WorkspaceError
+from claude_pool.errors import WorkspaceBusy, WorkspaceError
 from claude_pool.models.task import BranchFacts
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace.base import Workspace
 from claude_pool.workspace.ground import digest
-from claude_pool.workspace.locks import take
+from claude_pool.workspace.locks import hold, take
 
 
 class PlainWorkspace(Workspace):
@@ -27,12 +29,25 @@ class PlainWorkspace(Workspace):
     isolation = "none"
 
     def __init__(self, job: WorkspaceJob, *, scratch: Path, locks: Path, wait_s: float) -> None:
-        self._own = job.working_dir is None
-        self.path = scratch / job.task_id if job.working_dir is None else _existing(Path(job.working_dir))
-        lock = locks / f"{digest(self.path)}.lock"
-        self._lock: int | None = take(lock, wait_s=wait_s, shared=job.reads_only, note=f"{job.task_id} in {self.path}")
-        if self._own:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._own = scratch / job.task_id if job.working_dir is None else None
+        self._lent = False
+        self.path = self._own or _existing(Path(job.working_dir or ""))
+        self._lock = locks / f"{digest(self.path)}.lock"
+        # Of its own a task has one run at a time; a slot that was stopped in an earlier one must not be in its way.
+        shared = self._own is not None or job.reads_only
+        note = f"{job.task_id} in {self.path}"
+        self._held: int | None = take(self._lock, wait_s=wait_s, shared=shared, note=note)
+        if self._own is not None:
+            self.path = self._make(self._own, job.ready)
+
+    def _make(self, own: Path, ready: Path | None) -> Path:
+        if ready is not None and not os.path.lexists(own):
+            own.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            own.symlink_to(ready)
+            self._lent = True
+        path = own.resolve()
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
 
     def save(self, message: str) -> BranchFacts | None:
         """Nothing to do: there is no repository of ours, and the directory is its owner's."""
@@ -40,13 +55,26 @@ class PlainWorkspace(Workspace):
         return None
 
     def close(self) -> None:
-        if self._lock is None:
+        if self._held is None:
             return
-        if self._own:
-            with contextlib.suppress(OSError):  # not empty: the task left something
-                self.path.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        os.close(self._held)
+        self._held = None
+        if self._own is not None:
+            with contextlib.suppress(WorkspaceBusy, OSError), hold(self._lock, wait_s=0):
+                self._clear(self._own)
+
+    def _clear(self, own: Path) -> None:
+        """Remove a directory in which nothing was left; one on loan goes back to who lent it."""
+        if not self._lent:
+            self.path.rmdir()
+        if own.is_symlink() and not (self._lent and any(self.path.iterdir())):
+            own.unlink()
+
+
+def lend(scratch: Path) -> Path:
+    """A new empty directory for a process to wait in; who has it removes it when no task came."""
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(prefix="ready-", dir=scratch)).resolve()
 
 
 def forget_scratch(scratch: Path, *, before_s: float) -> int:
@@ -54,7 +82,10 @@ def forget_scratch(scratch: Path, *, before_s: float) -> int:
     gone = 0
     with contextlib.suppress(FileNotFoundError):
         for path in scratch.iterdir():
-            if path.lstat().st_mtime < before_s:
+            if path.is_symlink():
+                if not path.exists():
+                    path.unlink(missing_ok=True)
+            elif path.lstat().st_mtime < before_s:
                 shutil.rmtree(path, ignore_errors=True)
                 gone += 1
     return gone

@@ -73,6 +73,51 @@ def test_a_task_without_a_directory_gets_one_of_its_own_for_all_its_runs(slot: W
         assert (again.path / "left").read_text() == "left"
 
 
+def test_an_earlier_run_of_the_task_that_still_has_its_directory_open_neither_hinders_nor_harms_the_next(
+    slot: Workspaces,
+) -> None:
+    stopped = open_(slot)
+    with open_(slot) as again:
+        assert again.path == stopped.path
+        stopped.close()
+        assert again.path.is_dir()
+    assert not again.path.exists()
+
+
+def test_a_directory_on_loan_is_the_tasks_for_good_once_something_is_in_it(slot: Workspaces) -> None:
+    ready = slot.lend()
+    with open_(slot, ready=ready) as first:
+        assert first.path == ready
+        (first.path / "left").write_text("left")
+    with open_(slot, ready=slot.lend()) as again:
+        assert again.path == ready
+        (again.path / "left").unlink()
+    assert not ready.exists()
+
+
+def test_a_directory_on_loan_goes_back_when_it_is_empty(slot: Workspaces) -> None:
+    ready = slot.lend()
+    open_(slot, ready=ready).close()
+    assert [path.name for path in ready.parent.iterdir()] == [ready.name]
+    open_(slot, "t-2", ready=ready).close()
+
+
+def test_a_loan_that_is_gone_does_not_stand_in_the_way_of_its_task(slot: Workspaces) -> None:
+    ready = slot.lend()
+    open_(slot, ready=ready)
+    ready.rmdir()
+    with open_(slot) as again:
+        assert again.path.is_dir()
+
+
+def test_names_that_lead_nowhere_go_with_the_old_directories(tmp_path: Path) -> None:
+    (tmp_path / "t-1").symlink_to(tmp_path / "gone")
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "t-2").symlink_to(tmp_path / "ready")
+    forget_scratch(tmp_path, before_s=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ready", "t-2"]
+
+
 def test_directories_of_tasks_go_when_they_are_old(tmp_path: Path) -> None:
     for name, age in (("old", 100), ("new", 300)):
         (tmp_path / name).mkdir()

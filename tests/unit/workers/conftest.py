@@ -26,6 +26,7 @@ from workers.heartbeat import Heart
 from workers.journal import Journal
 from workers.places import Place
 from workers.tools import Tools
+from workers.warm import Warm
 
 ANSWERED = RunFacts(
     saw_init=True, saw_output=True, has_result=True, subtype="success", terminal_reason="completed", result_count=1,
@@ -104,7 +105,7 @@ class Bench:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> PoolConfig:
-    return PoolConfig(name="p", home=tmp_path / "home", node="n1", claude=tmp_path / "claude")
+    return PoolConfig(name="p", home=tmp_path / "home", node="n1", claude=tmp_path / "claude", warm="off")
 
 
 @pytest.fixture
@@ -120,6 +121,7 @@ def bench(settings: PoolConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     tools = Tools(
         config=settings, store=store, broker=bells, identity=hand.identity, place=place, guard=cast("Any", pulse),
         heart=heart, journal=Journal(settings.node_dir / "journal"), binary=lambda: found, node_env={"PATH": "/bin"},
+        warm=Warm(cast("Any", pulse), settings, lend=lambda: tmp_path),
         workspaces=Workspaces(settings, slot_dir=place.root, pool="p", slot_id=hand.identity.slot_id),
     )  # fmt: skip
     made = Bench(tools, hand, bells, pulse)
