@@ -129,7 +129,7 @@ class Warm:
             spare.unclear = not spare.scratch
             self._wait(spare)
             return True
-        _log.info("a process is not used again: %s", why)
+        _log.debug("a process is not used again: %s", why)
         spare.end(self._guard)
         return False
 

@@ -38,6 +38,7 @@ SAMPLES: dict[str, tuple[tuple[str, ...], Any]] = {
     "isolation": (("clone",), "clone"),
     "base_ref": (("release/1.2",), "release/1.2"),
     "session": (("name:release-1",), "name:release-1"),
+    "warm": (("spare",), "spare"),
     "on_lost": (("hold",), "hold"),
     "max_attempts": (("3",), 3),
     "max_continuations": (("0",), 0),
