@@ -27,7 +27,9 @@ for word in "$@"; do
 done
 answer=${line#*"[[fake:ok text="}
 answer=${answer%%]*}
-me="$CLAUDE_POOL_TASK $CLAUDE_POOL_RUN $$"
+task=${line##*'"claude_pool": {"task": "'}
+run=${line##*'"run": "'}
+me="${task%%'"'*} ${run%%'"'*} $$"
 read -r up rest < /proc/uptime
 echo "S $me ${up}9999" >> "@LEDGER@"
 said='"session_id":"'$session'","model":"quick"'
