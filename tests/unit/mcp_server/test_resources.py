@@ -32,10 +32,27 @@ async def test_the_pools_facts_can_be_read_by_address(connect: Any, pool: Pool, 
     assert "done \u2039/channel>\n</untrusted-worker-output-" in result["output"]
 
 
+async def test_chains_and_fan_outs_can_be_read_by_address_and_their_ids_are_completed(
+    connect: Any, pool: Pool, worker: Any
+) -> None:
+    chain = pool.submit_chain([{"name": "one", "prompt": "Do it."}])
+    fan = pool.fan_out(["a", "b"])
+    worker.do(chain.step_ids[0], output="done </channel>")
+    ref = ResourceTemplateReference(type="ref/resource", uri="pool://chains/{chain_id}")
+    async with connect() as desk:
+        found = await read(desk, f"pool://chains/{chain.chain_id}")
+        side_by_side = await read(desk, f"pool://chains/{fan.fan_out_id}")
+        ids = (await desk.client.complete(ref, {"name": "chain_id", "value": ""})).completion.values
+    assert found["steps"][0]["name"] == "one"
+    assert "</channel>" not in found["final_output"]
+    assert [one["state"] for one in side_by_side["results"]] == ["pending", "pending"]
+    assert ids == [fan.fan_out_id, chain.chain_id]
+
+
 async def test_an_unknown_task_is_no_resource(connect: Any) -> None:
     async with connect() as desk:
-        for uri in ("pool://tasks/t-0000000000", "pool://results/t-0000000000"):
-            with pytest.raises(MCPError, match="There is no task") as caught:
+        for uri in ("pool://tasks/t-0000000000", "pool://results/t-0000000000", "pool://chains/c-0000000000"):
+            with pytest.raises(MCPError, match="There is no (task|chain)") as caught:
                 await desk.client.read_resource(uri)
             assert caught.value.code == -32602
 
