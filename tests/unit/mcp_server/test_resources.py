@@ -52,7 +52,7 @@ async def test_chains_and_fan_outs_can_be_read_by_address_and_their_ids_are_comp
 async def test_an_unknown_task_is_no_resource(connect: Any) -> None:
     async with connect() as desk:
         for uri in ("pool://tasks/t-0000000000", "pool://results/t-0000000000", "pool://chains/c-0000000000"):
-            with pytest.raises(MCPError, match="There is no (task|chain)") as caught:
+            with pytest.raises(MCPError, match=r"There is no (task|chain)") as caught:
                 await desk.client.read_resource(uri)
             assert caught.value.code == -32602
 
