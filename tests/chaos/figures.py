@@ -37,7 +37,15 @@ def say(text: object) -> None:
 def storm(arguments: argparse.Namespace) -> Figure:
     share = arguments.tasks / FULL_TASKS
     faults = {kind: max(1, round(number * share)) for kind, number in FULL.items()}
-    plan = Plan(tasks=arguments.tasks, nodes=1, slots=8, within_s=80 * share, mix=load.MOSTLY_QUICK, faults=faults)
+    plan = Plan(
+        tasks=arguments.tasks,
+        graphs=arguments.tasks // 100,
+        nodes=1,
+        slots=8,
+        within_s=80 * share,
+        mix=load.MOSTLY_QUICK,
+        faults=faults,
+    )
     history = node_chaos(arguments.seed, plan, say=say)
     report = check(history)
     say(report)

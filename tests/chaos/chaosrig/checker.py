@@ -10,6 +10,7 @@ legal          every task's events are a path of the lifecycle; the record agree
 idempotent     one key, one task, whatever was repeated
 money          each run is settled once, exactly where its cost is known; the ledger adds up; no limit was passed
 results        a completed task gives its own answer
+order, joins   chains and fan-outs go on as they must: see `joins`
 nothing_left   no lease, busy slot, doorbell, process or file remains
 progress       work was done, and all along: a pool that refuses everything would pass the rest
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 
 from chaosrig.history import History
+from chaosrig.joins import check_joins
 from chaosrig.money import check_money
 from claude_pool.lifecycle import BORN_AS, Verb, may
 from claude_pool.models.events import TaskEvent
@@ -102,7 +104,7 @@ def check(history: History) -> Report:
     """Hold one history against every invariant."""
     lives: defaultdict[str, Life] = defaultdict(Life)
     for event in history.events:
-        if event.subject in history.tasks or event.verb == "submit":
+        if event.subject in history.tasks or (event.verb == "submit" and event.subject.startswith("t-")):
             lives[event.subject].add(event)
     by_task: defaultdict[str, list[Execution]] = defaultdict(list)
     for execution in sorted(history.executions, key=lambda one: one.start_s):
@@ -114,6 +116,7 @@ def check(history: History) -> Report:
         *(one for task_id in history.tasks for one in _legal(history, task_id, lives[task_id])),
         *(one for task_id, executions in by_task.items() for one in _executed(history, lives[task_id], executions)),
         *check_money(history, by_task),
+        *check_joins(history, by_task),
         *_results(history),
         *_fenced(history),
         *(("nothing_left", name, f"{len(ids)}: {ids[:5]}") for name, ids in history.left.items() if ids),
@@ -155,10 +158,8 @@ def _idempotent(history: History, lives: dict[str, Life]) -> Found:
     for task_id, number in owners.items():
         if number > 1:
             yield "idempotent", task_id, f"one task for {number} keys"
-    if any(one.outcome == "unknown" for one in history.submissions) and len(owners) == len(history.tasks):
-        return
     unanswered = {one.key for one in history.submissions if one.outcome == "unknown"} - set(by_key)
-    unexplained = set(history.tasks) - set(owners)
+    unexplained = {id_ for id_, detail in history.tasks.items() if detail.task.parent is None} - set(owners)
     if len(unexplained) > len(unanswered):
         yield "idempotent", min(unexplained), f"{len(unexplained)} tasks that nobody asked for"
     for task_id in set(lives) - set(history.tasks):
@@ -329,6 +330,7 @@ def _counts(
     outcomes = Counter(one.outcome for one in history.submissions)
     return {
         "tasks": len(history.tasks),
+        "graphs": len(history.wholes),
         "acknowledged": outcomes["ok"],
         "unanswered": outcomes["unknown"],
         **{state: states[state] for state in ("completed", "failed", "cancelled", "parked")},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from claude_pool.models.events import TaskEvent
+from claude_pool.models.graph import Whole
 from claude_pool.models.task import Task, TaskDetail
 from claude_pool.testing.ledger import Execution
 
@@ -60,6 +61,10 @@ class History:
     submissions: list[Submission] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     """By key: what the task answers when it is completed."""
+    graphs: list[Submission] = field(default_factory=list)
+    """Chains and fan-outs that were handed in."""
+    wholes: dict[str, Whole] = field(default_factory=dict)
+    """Every chain and fan-out of the store at the end, those inside others too."""
     reports: list[Report] = field(default_factory=list)
     events: list[TaskEvent] = field(default_factory=list)
     events_added: int = 0

@@ -21,10 +21,12 @@ from pathlib import Path
 
 from chaosrig import load, quick
 from chaosrig.history import Fault, History, Money, Submission
+from chaosrig.shapes import PATIENT, Shape, shapes
 from chaosrig.victims import Victims, marked
 from claude_pool.config import PoolConfig
 from claude_pool.errors import PoolError
 from claude_pool.models.base import to_micros
+from claude_pool.models.graph import Whole
 from claude_pool.models.task import TaskRequest, TaskState
 from claude_pool.pool import Pool
 from claude_pool.processes import WaitTimeout
@@ -36,6 +38,7 @@ from claude_pool.testing.redis_server import RedisServer, find_program, short_fo
 
 PATIENCE_S = 300.0
 BATCH = 50
+_EMPTY = ("leases", "due", "bells", "slots", "nodes", "deadlines", "stopping")
 MISS_S = 2.0
 """How long a fault waits for somebody to hit."""
 
@@ -45,6 +48,9 @@ class Plan:
     """How large, and how much of each fault."""
 
     tasks: int = 300
+    """All of them, those of chains and fan-outs included."""
+    graphs: int = 12
+    """Chains and fan-outs."""
     nodes: int = 2
     slots: int = 4
     """Of each node."""
@@ -104,7 +110,11 @@ class _Storm:
         self._pool = Pool.open(self._config)
         stack.callback(self._pool.close)
         self._victims = Victims(self._rng, self._nodes, server, self._config.name)
-        self._requests, self.history.answers = load.requests(self._rng, plan.tasks, plan.mix)
+        self._shapes = shapes(self._rng, plan.graphs)
+        alone = plan.tasks - sum(shape.tasks for shape in self._shapes)
+        self._requests, self.history.answers = load.requests(self._rng, alone, plan.mix)
+        self.history.answers |= {shape.key: shape.answer for shape in self._shapes}
+        self._wholes: list[str] = []
         self._ids: list[str] = []
         self._stopped: list[tuple[float, int]] = []
         self._over = threading.Event()
@@ -115,17 +125,19 @@ class _Storm:
             node.start()
         self._say(f"{self._plan.nodes} nodes with {self._plan.slots} slots each")
         began = time.monotonic()
-        threads = [threading.Thread(target=body, daemon=True) for body in (self._submit_all, self._watch)]
+        bodies = (self._watch, self._submit_all, self._submit_graphs)
+        threads = [threading.Thread(target=body, daemon=True) for body in bodies]
         for thread in threads:
             thread.start()
         try:
             self._hurt()
-            threads[0].join(PATIENCE_S)
+            for thread in threads[1:]:
+                thread.join(PATIENCE_S)
             self._await_the_end()
         finally:
             self.history.duration_s = time.monotonic() - began
             self._over.set()
-            threads[1].join(PATIENCE_S)
+            threads[0].join(PATIENCE_S)
         self._witness()
         return self.history
 
@@ -153,6 +165,31 @@ class _Storm:
             Submission(key, "ok", answer.task_id) for key, answer in zip(keys, answers, strict=True)
         ]
         self._ids += [answer.task_id for answer in answers]
+        return True
+
+    def _submit_graphs(self) -> None:
+        """One by one, among the others; without an answer, again with the same key."""
+        waiting = list(self._shapes)
+        pause_s = self._plan.within_s / (len(waiting) + 1)
+        while waiting and not self._over.wait(pause_s):
+            shape = waiting.pop(0)
+            if not self._submit_graph(shape):
+                waiting.insert(0, shape)
+
+    def _submit_graph(self, shape: Shape) -> bool:
+        try:
+            if shape.steps:
+                id_ = self._pool.submit_chain(list(shape.steps), idempotency_key=shape.key, **PATIENT).chain_id
+            else:
+                id_ = self._pool.fan_out(
+                    list(shape.branches), gather=shape.gather, max_parallel=shape.max_parallel,
+                    idempotency_key=shape.key, **PATIENT,
+                ).fan_out_id  # fmt: skip
+        except PoolError:
+            self.history.graphs.append(Submission(shape.key, "unknown"))
+            return False
+        self.history.graphs.append(Submission(shape.key, "ok", id_))
+        self._wholes.append(id_)
         return True
 
     # The witness of events and money
@@ -250,7 +287,8 @@ class _Storm:
     def _cancel(self) -> str | None:
         if not self._ids:
             return None
-        task_id = self._rng.choice(self._ids[-2_000:])
+        some = self._wholes if self._wholes and self._rng.random() < 0.15 else self._ids[-2_000:]
+        task_id = self._rng.choice(some)
         self._pool.cancel(task_id, reason="not wanted")
         return task_id
 
@@ -267,7 +305,8 @@ class _Storm:
                     told = time.monotonic()
                     self._say(f"pending {status.pending} running {status.running} parked {status.parked} "
                               f"completed {status.completed} slots {status.slots}")  # fmt: skip
-                if not status.pending + status.claimed + status.running and self._all_settled():
+                open_ = status.blocked + status.pending + status.claimed + status.running
+                if not open_ and self._all_settled():
                     return
             time.sleep(0.1)
 
@@ -289,6 +328,7 @@ class _Storm:
         while self._read():
             pass
         history.tasks = {task_id: self._store.tasks.detail(task_id) for task_id in self._every_id()}
+        history.wholes = self._all_wholes()
         history.events_added = int(self._raw("XINFO", "STREAM", "events")["entries-added"])
         history.end = self._money()
         errored = [slot.slot_id for slot in self._pool.slots() if slot.state == "errored"]
@@ -309,9 +349,19 @@ class _Storm:
     def _every_id(self) -> Iterator[str]:
         yield from self._store.client._quick.zrange(f"{self._config.name}:index", 0, -1)
 
+    def _all_wholes(self) -> dict[str, Whole]:
+        found: dict[str, Whole] = {}
+        open_ = list(self._store.client._quick.zrange(f"{self._config.name}:graphs", 0, -1))
+        while open_:
+            some = self._store.graph.get_many(open_[:100], children=True)
+            inner = [id_ for whole in some.values() for id_ in whole.children if not id_.startswith("t-")]
+            found |= some
+            open_ = [*open_[100:], *inner]
+        return found
+
     def _left_in_store(self) -> dict[str, list[str]]:
         redis, name = self._store.client._quick, self._config.name
-        left = {index: redis.zrange(f"{name}:{index}", 0, -1) for index in ("leases", "due", "bells", "slots", "nodes")}
+        left = {index: redis.zrange(f"{name}:{index}", 0, -1) for index in _EMPTY}
         return left | {"busy": list(redis.smembers(f"{name}:busy"))}
 
     def _left_on_disk(self) -> dict[str, list[str]]:
