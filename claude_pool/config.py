@@ -99,6 +99,21 @@ class PoolConfig(BaseSettings):
     )
     branch_days: Seconds = Field(default=14, description="days that branches of finished work are kept")
 
+    remote: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = Field(
+        default=None, description="git remote by which branches travel between nodes; none: bundles through the store"
+    )
+    repo_url: str | None = Field(
+        default=None, description="address that a node clones the repository from when it has none itself"
+    )
+    parcel_bytes: Annotated[int, Field(ge=1 << 10, le=256 << 20)] = Field(
+        default=32 << 20, description="largest bundle of a branch, or transcript, that travels through the store"
+    )
+    parcel_total_bytes: Annotated[int, Field(ge=1 << 10)] = Field(
+        default=512 << 20, description="most that all of them together take in the store; the oldest go"
+    )
+    port_base: Annotated[int, Field(ge=1024, le=60_000)] = Field(
+        default=21_000, description="first port of slot 0; each slot has the next twenty"
+    )
     merge_check: str | None = Field(
         default=None, description="command that has to pass on the merged tree before a merge; runs the branch's code"
     )

@@ -23,6 +23,10 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
     <P>:over                    zset    graphs that are over by the time they ended (ms)
     <P>:stopping                zset    graphs whose tasks are being cancelled
     <P>:deadlines               zset    graphs with a time limit by when it ends (ms)
+    <P>:parcel:<name>           hash    facts and data of what travels between nodes; expires. `branch:<name>`,
+                                        `session:<id>`
+    <P>:parcels                 zset    their names by when they were sent (ms)
+    <P>:parcel_sizes            hash    their sizes, and under the empty name the sum
     <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
     <P>:slots                   zset    slot ids by lease deadline (ms)
     <P>:busy                    set     ids of slots that run something

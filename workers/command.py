@@ -99,7 +99,11 @@ def build_launch(request: LaunchRequest) -> Launch:
 
 def isolation_of(options: TaskOptions, config: PoolConfig) -> Isolation:
     """What the task asks for, else the pool's setting, else a worktree where there is a repository."""
-    return options.isolation or config.isolation or ("worktree" if options.repo or config.repo else "none")
+    return (
+        options.isolation
+        or config.isolation
+        or ("worktree" if options.repo or config.repo or config.repo_url else "none")
+    )
 
 
 def permission_mode(options: TaskOptions, config: PoolConfig, isolation: Isolation | None = None) -> PermissionMode:
@@ -149,6 +153,10 @@ def _line(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
+PORTS: Final = 20
+"""A slot's block of port numbers, from `CLAUDE_POOL_PORT_BASE` on."""
+
+
 def _marks(request: LaunchRequest) -> dict[str, str]:
     return {
         "CLAUDE_POOL_NAME": request.config.name,
@@ -156,6 +164,7 @@ def _marks(request: LaunchRequest) -> dict[str, str]:
         "CLAUDE_POOL_SLOT": request.slot_id,
         "CLAUDE_POOL_RUN": request.run_id,
         "CLAUDE_POOL_TASK": request.task_id,
+        "CLAUDE_POOL_PORT_BASE": str(request.config.port_base + request.place.number * PORTS),
     }
 
 

@@ -49,6 +49,11 @@ class Place(Record):
         )
 
     @property
+    def number(self) -> int:
+        """Which slot of its node."""
+        return int(self.root.name)
+
+    @property
     def own(self) -> tuple[Path, ...]:
         """Directories of this slot alone."""
         return (self.root, self.home, self.config, self.tmp, self.work)

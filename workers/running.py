@@ -24,11 +24,13 @@ from claude_pool.retry import RunContext, judge
 from claude_pool.review import asked_again
 from claude_pool.store.base import Claim
 from claude_pool.workspace import Workspace
+from claude_pool.workspace.carry import is_address
 from workers.command import Launch, LaunchRequest, build_launch
 from workers.furnish import furnish, node_config_dir, write_files
 from workers.outlook import outlook
 from workers.report import RunReport
 from workers.runner import Controls, Limits, run
+from workers.sessions import Sessions
 from workers.spare import Spare
 from workers.stepping import Stepping, unfit
 from workers.tools import Tools
@@ -106,6 +108,8 @@ class Running:
     def _in(self, workspace: Workspace) -> Verdict | None:
         resume = None if self._claim.fork else self._claim.resume_session_id
         session_id = resume or self._claim.session_id or new_run_id()
+        sessions = Sessions(self._settings, self._tools.place.projects, self._tools.store.parcels)
+        sessions.fetch(self._claim.resume_session_id)
         launch = self._launch(workspace, session_id)
         if not self._claim.session_id:
             self._spare = self._tools.warm.take(launch, self._options)
@@ -123,6 +127,7 @@ class Running:
         if self._spare is not None and _died_waiting(facts):
             self._spare = None
             facts = self._facts = self._run(launch, prompt)
+        sessions.send(facts.session_id or session_id)
         verdict = judge(facts, self._context())
         if self._step is not None:
             verdict = self._step.checked(verdict, env=launch.env, tree=workspace.path, controls=self._controls)
@@ -135,7 +140,8 @@ class Running:
             task_id=self._task.id,
             branch=f"pool/{self._task.id}",
             isolation=options.isolation or "none",
-            repo=Path(options.repo) if options.repo else None,
+            repo=Path(options.repo) if options.repo and not is_address(options.repo) else None,
+            address=options.repo if options.repo and is_address(options.repo) else None,
             base_ref=options.base_ref,
             target=self._settings.target,
             working_dir=options.working_dir,
@@ -319,7 +325,7 @@ def _resolved(options: TaskOptions, tools: Tools) -> TaskOptions:
     """
     settings = tools.config
     repo = options.repo or (str(settings.repo) if settings.repo else None)
-    isolation = options.isolation or settings.isolation or ("worktree" if repo else "none")
+    isolation = options.isolation or settings.isolation or ("worktree" if repo or settings.repo_url else "none")
     own = isolation != "none" or options.working_dir is None
     mode = options.permission_mode or settings.permission_mode or ("acceptEdits" if own else "plan")
     return options.evolve(isolation=isolation, repo=repo, permission_mode=mode)

@@ -145,7 +145,8 @@ class _Seat:
         furnish(place)
         clear_leftovers(place)
         guard = stack.enter_context(Guard.start(mark=_mark(config, identity)))
-        workspaces = Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id)
+        workspaces = Workspaces(config, slot_dir=place.root, pool=config.name, slot_id=identity.slot_id,
+                                parcels=store.parcels)  # fmt: skip
         warm = Warm(guard, config, lend=workspaces.lend)
         stack.callback(warm.close)
         self._heart = Heart(store.slots, identity, guard, lease_s=config.lease_s, beat_s=config.beat_s,

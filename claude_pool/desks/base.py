@@ -70,13 +70,15 @@ class Desk:
         settings = self.config
         chosen = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
         chosen |= fields
+        # where nodes may be other machines, each has the pool's repository at a path of its own
+        elsewhere = not settings.embedded and (settings.repo or settings.repo_url) is not None
         defaults = {
             "model": settings.model,
             "permission_mode": settings.permission_mode,
             "max_turns": settings.max_turns,
             "max_budget_usd": settings.task_budget_usd,
-            "isolation": settings.isolation,
-            "repo": None if settings.repo is None else str(settings.repo),
+            "isolation": settings.isolation or ("worktree" if elsewhere and not chosen.get("working_dir") else None),
+            "repo": None if settings.repo is None or elsewhere else str(settings.repo),
             "base_ref": settings.target,
         }
         chosen |= {name: value for name, value in defaults.items() if value is not None and chosen.get(name) is None}

@@ -190,7 +190,11 @@ class BranchDesk(TaskDesk):
             if self.config.repo is None:
                 raise WorkspaceError(f"The repository {path} is not on this machine.")
             path = self.config.repo
-        return Repository.open(self.config, path)
+        repository = Repository.open(self.config, path)
+        tip = placed.facts.tip if placed.facts else None
+        if repository.tip(placed.branch) is None or (tip is not None and not repository.has(placed.branch, tip)):
+            repository.bring(placed.branch, self.store.parcels, expects=tip)
+        return repository
 
     def _require_done(self, placed: Placed, *, anyway: bool) -> None:
         task = placed.task

@@ -28,6 +28,8 @@ class WorkspaceJob(Record):
     isolation: Isolation = "worktree"
     repo: Path | None = None
     """None is the repository in the settings."""
+    address: PlainText | None = None
+    """Where to take the repository from instead: this machine keeps a mirror of it."""
     base_ref: GitRef | None = None
     """What a new branch starts from; None is the target branch's tip."""
     target: GitRef | None = None

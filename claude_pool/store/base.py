@@ -23,6 +23,7 @@ from typing import Protocol
 
 from claude_pool.models.events import LogEntry, TaskEvent
 from claude_pool.models.graph import Graph, Inputs, Outcome, StepPlan, Whole
+from claude_pool.models.parcel import ParcelStore
 from claude_pool.models.pool import (
     Node,
     NodeIdentity,
@@ -382,6 +383,7 @@ class Store:
     pool: PoolStore
     reviews: ReviewStore
     graph: GraphStore
+    parcels: ParcelStore
 
     def close(self) -> None:
         """Give connections back. Harmless twice."""

@@ -10,6 +10,7 @@ from claude_pool.store.base import Store
 from claude_pool.store.client import Client, connect, fake_client
 from claude_pool.store.graph import RedisGraphs
 from claude_pool.store.house import RedisHouse
+from claude_pool.store.parcels import RedisParcels
 from claude_pool.store.pool import RedisPool
 from claude_pool.store.reviews import RedisReviews
 from claude_pool.store.slots import RedisSlots
@@ -38,6 +39,7 @@ def store_over(client: Client, config: PoolConfig) -> RedisStore:
         pool=RedisPool(client, config),
         reviews=RedisReviews(client),
         graph=RedisGraphs(client),
+        parcels=RedisParcels(client, config),
         client=client,
     )
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from claude_pool.config import PoolConfig
-from claude_pool.errors import WorkspaceError
+from claude_pool.models.parcel import ParcelStore
 from claude_pool.models.workspace import WorkspaceJob
 from claude_pool.workspace.base import Workspace
+from claude_pool.workspace.carry import Carrier
 from claude_pool.workspace.clone import CloneManager
-from claude_pool.workspace.ground import digest, locate
+from claude_pool.workspace.ground import digest
 from claude_pool.workspace.plain import PlainWorkspace, lend
 from claude_pool.workspace.prepare import left_alone
 from claude_pool.workspace.tree import TreeWorkspace
@@ -30,7 +31,11 @@ PLAIN_WAIT_S: Final = 5.0
 class Workspaces:
     """Opens the workspaces of one slot, all below its own folder."""
 
-    def __init__(self, config: PoolConfig, *, slot_dir: Path, pool: str, slot_id: str) -> None:
+    def __init__(
+        self, config: PoolConfig, *, slot_dir: Path, pool: str, slot_id: str, parcels: ParcelStore | None = None
+    ) -> None:
+        """`parcels`: by which branches travel between nodes that have no git remote in common."""
+        self._carrier = Carrier(config, parcels)
         self._config = config
         self._slot_dir = slot_dir
         self._owner = (str(config.pool_dir), pool, slot_id)
@@ -49,16 +54,10 @@ class Workspaces:
         if job.isolation == "none":
             locks = self._states / "directories"
             return PlainWorkspace(job, scratch=self._scratch, locks=locks, wait_s=PLAIN_WAIT_S)
-        repo = job.repo or self._config.repo
-        if repo is None:
-            raise WorkspaceError(
-                f"Isolation {job.isolation} needs a repository, and the pool has none.",
-                hint="Name one with CLAUDE_POOL_REPO, or choose isolation none.",
-            )
-        ground = locate(repo, states=self._states, filters=self._config.git_filters)
+        ground = self._carrier.repository(job)
         name = f"{ground.name}-{digest(*self._owner, ground.common)}"
         kind, name = (CloneManager, f"{name}-clone") if job.isolation == "clone" else (WorktreeManager, name)
         config = self._config
         excludes, clean = left_alone(config), config.clean_ignored
         manager = kind(ground, self._slot_dir / "work" / name, excludes=excludes, clean_ignored=clean)
-        return TreeWorkspace(ground, manager, job, config)
+        return TreeWorkspace(ground, manager, job, config, self._carrier)

@@ -12,8 +12,10 @@ from typing import Self
 
 from claude_pool.config import PoolConfig
 from claude_pool.errors import WorkspaceError
+from claude_pool.models.parcel import ParcelStore
 from claude_pool.models.workspace import PREFIX, Branch, Diff, Forecast, GcReport, MergeResult, Outlook
 from claude_pool.workspace.branches import DAY_S, branches, discard, gc
+from claude_pool.workspace.carry import Carrier
 from claude_pool.workspace.checkout import recover
 from claude_pool.workspace.diff import PAGE_BYTES, diff
 from claude_pool.workspace.forecast import Forecaster
@@ -53,6 +55,15 @@ class Repository:
     def tip(self, branch: str) -> str | None:
         """The commit that a branch is at, or None."""
         return self._ground.tip(branch)
+
+    def has(self, branch: str, commit: str) -> bool:
+        """Whether a branch is here, and as far as that commit."""
+        tip = self._ground.tip(branch)
+        return tip is not None and self._ground.find(commit) is not None and self._ground.is_ancestor(commit, tip)
+
+    def bring(self, branch: str, parcels: ParcelStore, *, expects: str | None = None) -> bool:
+        """Bring a branch here that another machine of the pool made. See `claude_pool.workspace.carry`."""
+        return Carrier(self._config, parcels).bring(self._ground, branch, expects=expects)
 
     def diff(
         self,

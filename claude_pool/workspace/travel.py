@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from claude_pool.errors import InvalidRequest, NotFound, WorkspaceError
 from claude_pool.git import Git, GitFailed, user_settings
@@ -28,6 +28,7 @@ MOST_BYTES: Final = 32 << 20
 ARRIVED: Final = "refs/claude-pool/arrived/"
 _REMOTE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRANSPORTS: Final = ("https", "ssh", "file")
+_SYMREF: Final = re.compile(r"ref: (refs/heads/[^\x00-\x20]+)\tHEAD")
 _TRAVEL_TIMEOUT_S: Final = 1800.0
 
 
@@ -120,6 +121,17 @@ def fetch(ground: Ground, remote: str, branch: str) -> str:
     """Take a branch from a remote of the repository into a branch of the same name; gives its tip."""
     git, env = _reaching_out(ground)
     return _receive(ground, git, _remote(remote), branch, _TRANSPORTS, env)
+
+
+def fetch_all(ground: Ground, remote: str, *, besides: str) -> None:
+    """Take all branches of a remote as they are there, but those whose names begin with `besides`; and its HEAD."""
+    git, env = _reaching_out(ground)
+    how: dict[str, Any] = {"env": env, "transports": _TRANSPORTS, "timeout_s": _TRAVEL_TIMEOUT_S}
+    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance")
+    git.run("fetch", *options, "--", _remote(remote), "+refs/heads/*:refs/heads/*", f"^refs/heads/{besides}*", **how)
+    listed = git.run("ls-remote", "--symref", "--", _remote(remote), "HEAD", **how).lines
+    if listed and (head := _SYMREF.fullmatch(listed[0])) is not None:
+        git.run("symbolic-ref", "HEAD", head[1])
 
 
 def _receive(

@@ -14,9 +14,10 @@ from typing import Final
 from claude_pool.config import PoolConfig
 from claude_pool.models.options import Isolation
 from claude_pool.models.task import BranchFacts
-from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.models.workspace import PREFIX, WorkspaceJob
 from claude_pool.workspace.base import Workspace
 from claude_pool.workspace.branching import begin, drop, lock_of
+from claude_pool.workspace.carry import Carrier
 from claude_pool.workspace.ground import Ground
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.keep import facts
@@ -30,13 +31,16 @@ OPEN_WAIT_S: Final = 15.0
 class TreeWorkspace(Workspace):
     """A task's branch in a work tree of the slot."""
 
-    def __init__(self, ground: Ground, manager: WorktreeManager, job: WorkspaceJob, config: PoolConfig) -> None:
+    def __init__(
+        self, ground: Ground, manager: WorktreeManager, job: WorkspaceJob, config: PoolConfig, carrier: Carrier
+    ) -> None:
         self.path = manager.path
         self.isolation: Isolation = job.isolation
         self.branch = job.branch_name
         self._name = job.branch_name
         self._ground = ground
         self._config = config
+        self._carrier = carrier
         self._manager = manager
         self._warnings: list[str] = []
         self._ready = False
@@ -55,6 +59,8 @@ class TreeWorkspace(Workspace):
         for lock in (own, branch):
             stack.callback(os.close, take(lock, wait_s=OPEN_WAIT_S, note=job.task_id))
         stack.callback(branch.unlink, missing_ok=True)  # there are as many of these as tasks
+        if job.base_ref is not None and job.base_ref.startswith(PREFIX):
+            self._carrier.bring(self._ground, job.base_ref)
         with self._ground.lock(f"{job.task_id} opens its workspace"):
             self._warnings += self._manager.enter()
             stack.callback(self._leave)
@@ -63,6 +69,8 @@ class TreeWorkspace(Workspace):
             rescued = self._manager.note.branch
             warnings = self._manager.rescue().warnings
             self._warnings += warnings if rescued == self._name else []
+        if job.expects is not None or job.continues:
+            self._carrier.bring(self._ground, self._name, expects=job.expects)
         with self._ground.lock(f"{job.task_id} begins {self._name}"):
             begun = begin(self._ground, job, target=target, own=self.path)
         self._warnings += begun.warnings
@@ -81,8 +89,9 @@ class TreeWorkspace(Workspace):
         self._kept_tip = kept.tip
         assert self.base is not None
         found = facts(self._ground, self._name, self.base, kept)
-        found = found.evolve(warnings=(*self._warnings, *found.warnings))
         self._empty = self._new and kept.tip == self.base and not kept.aside
+        sent = "" if self._empty else self._carrier.send(self._ground, found)
+        found = found.evolve(warnings=(*self._warnings, *found.warnings, *([sent] if sent else ())))
         return None if self._empty and not found.warnings else found
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from claude_pool.config import PoolConfig
+from claude_pool.models.parcel import ParcelStore
 from claude_pool.store import base, fake_store
 from claude_pool.testing.contracts import CONTRACTS
 
@@ -18,6 +19,7 @@ FACETS = {
     "pool": base.PoolStore,
     "reviews": base.ReviewStore,
     "graph": base.GraphStore,
+    "parcels": ParcelStore,
 }
 
 

@@ -95,6 +95,7 @@ def test_marks_and_places_can_not_be_overridden() -> None:
         "CLAUDE_POOL_SLOT": "slot-0@n1",
         "CLAUDE_POOL_RUN": RUN,
         "CLAUDE_POOL_TASK": "t-0000000000",
+        "CLAUDE_POOL_PORT_BASE": "21000",
     }
 
 
