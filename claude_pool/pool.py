@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from claude_pool.broker import Broker, CeleryBroker, LateBroker, make_app
+from claude_pool.broker import BackgroundBroker, Broker, CeleryBroker, LateBroker, make_app
 from claude_pool.config import PoolConfig, load
 from claude_pool.desks.fleet import FleetDesk
 from claude_pool.desks.reviews import ReviewDesk
@@ -45,8 +45,17 @@ class Pool(RoutingDesk, ReviewDesk, FleetDesk):
         self._exit = ExitStack()
 
     @classmethod
-    def open(cls, config: PoolConfig | None = None, *, submitter: Submitter | None = None, **settings: Any) -> Self:
+    def open(
+        cls,
+        config: PoolConfig | None = None,
+        *,
+        submitter: Submitter | None = None,
+        ring_later: bool = False,
+        **settings: Any,
+    ) -> Self:
         """Connect to a pool. Loose settings are those of PoolConfig, over variables and file.
+
+        With `ring_later`, handing in returns once the task is stored, and slots are told in the background.
 
         Raises InvalidSettings, Unreachable, StoreReset, Refused.
         """
@@ -58,7 +67,9 @@ class Pool(RoutingDesk, ReviewDesk, FleetDesk):
             store.pool.prepare(epoch=None)
             if config.budget_usd is not None:
                 store.pool.set_limit("pool", config.budget_usd)
-            broker = LateBroker(lambda: CeleryBroker(make_app(config.name, url)))
+            broker: Broker = LateBroker(lambda: CeleryBroker(make_app(config.name, url)))
+            if ring_later:
+                broker = BackgroundBroker(broker)
             stack.callback(broker.close)
             pool = cls(config, store, broker, submitter=submitter)
             stack.callback(pool.hub.close)

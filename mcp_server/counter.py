@@ -115,7 +115,7 @@ class Counter:
     def _open(self) -> Pool:
         from claude_pool.pool import Pool  # noqa: PLC0415 - see above: only when it is wanted, and in a thread
 
-        pool = Pool.open(self.config, submitter=self.submitter)
+        pool = Pool.open(self.config, submitter=self.submitter, ring_later=True)
         self._exit.callback(pool.close)
         self._exit.enter_context(present(self.config))
         if self._slots:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import Any
 
 import fakeredis
@@ -14,7 +15,7 @@ from celery import Celery
 from kombu import pools
 from kombu.transport.redis import Channel
 
-from claude_pool.broker import PRIORITIES, CeleryBroker, LateBroker, broker_url, make_app
+from claude_pool.broker import PRIORITIES, BackgroundBroker, CeleryBroker, LateBroker, broker_url, make_app
 from claude_pool.errors import Unreachable
 from claude_pool.keys import QUEUE, TASK_NAME
 from claude_pool.store.base import Doorbell
@@ -201,3 +202,52 @@ def test_a_late_broker_is_made_once_and_by_the_first_bell() -> None:
     assert late.waiting(QUEUE) == 1
     late.close()
     assert [(double.rung, double.closed) for double in made] == [([bell("t-1")], 1)]
+
+
+class Slow:
+    """A broker whose bells ring when they may."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.may_ring = Event()
+        self.rung: list[Doorbell] = []
+        self.closed = False
+        self.error = error
+
+    def ring(self, bells: Sequence[Doorbell]) -> None:
+        assert self.may_ring.wait(10)
+        self.rung += bells
+        if self.error:
+            raise self.error
+
+    def waiting(self, queue: str) -> int:
+        return len(self.rung)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_background_broker_rings_in_order_and_all_of_it_before_it_closes() -> None:
+    slow = Slow()
+    broker = BackgroundBroker(slow)
+    bells = [Doorbell(task_id=f"t-{number}", queue="q", priority=2) for number in range(20)]
+    for bell in bells:
+        broker.ring([bell])
+    assert broker.waiting("q") == 0, "nobody waited for the bells"
+    slow.may_ring.set()
+    broker.close()
+    assert slow.rung == bells
+    assert slow.closed
+
+
+@pytest.mark.parametrize("error", [Unreachable(), RuntimeError("?")])
+def test_a_bell_that_does_not_ring_in_the_background_is_logged_and_the_next_one_rings(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = Slow(error)
+    slow.may_ring.set()
+    broker = BackgroundBroker(slow)
+    for number in range(2):
+        broker.ring([Doorbell(task_id=f"t-{number}", queue="q", priority=2)])
+    broker.close()
+    assert len(slow.rung) == 2
+    assert "did not ring" in caplog.text

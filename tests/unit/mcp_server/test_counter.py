@@ -38,7 +38,7 @@ async def test_the_pool_is_opened_once_however_many_ask_first(
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
             tasks.start_soon(counter.ask, lambda found: found.status())
-    assert opened == [{"submitter": ADA}]
+    assert opened == [{"submitter": ADA, "ring_later": True}]
     await counter.close()
     await counter.close()
 
