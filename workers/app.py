@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.app.amqp import AMQP
 from celery.exceptions import Ignore
 from celery.worker import state as worker_state
 
@@ -41,6 +42,18 @@ CANARY_NAME: Final = "claude_pool.canary"
 """Wire name of the doorbell by which a slot proves to itself that it still hears."""
 
 
+_KNOCKS: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 1.0}
+"""Seconds between attempts to reach Redis again. Celery's own pauses grow to half a minute, and for that long after the
+server is back a slot would hear nothing."""
+
+
+class _Knocking(AMQP.Connection):
+    """A connection that is tried again soon."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().ensure_connection(*args, **{**_KNOCKS, **kwargs})
+
+
 class Ear:
     """One slot's Celery worker. `listen` blocks until `stop` was called and the running task has ended."""
 
@@ -48,6 +61,7 @@ class Ear:
         self, app: Celery, *, name: str, queues: Sequence[str], answer: Callable[[str, Doorbell | None], bool],
         on_canary: Callable[[], None], on_ready: Callable[[], None],
     ) -> None:  # fmt: skip
+        app.amqp.Connection = _Knocking
         self._app = app
         self._name = name
         self._queues = list(queues)

@@ -136,3 +136,13 @@ def test_what_celery_loads_by_name_is_there_before_slots_are_forked() -> None:
     steps = [*WorkController.Blueprint.default_steps, *Consumer.Blueprint.default_steps]
     named = {step.partition(":")[0] for step in steps}
     assert named | {"celery.concurrency.thread", "kombu.transport.redis"} <= set(sys.modules)
+
+
+def test_a_server_that_is_away_is_looked_for_every_second_however_long_it_was(
+    app: Any, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    connection = app.connection_for_read()
+    monkeypatch.setattr(connection, "_ensure_connection", lambda *_args, **pace: asked.update(pace))
+    assert connection.ensure_connection(None, None, callback=None) is connection
+    assert (asked["interval_max"], asked["callback"]) == (1.0, None)
