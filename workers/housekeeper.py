@@ -60,7 +60,17 @@ class ClockBrake:
 class Housekeeper:
     """Rounds of housekeeping. `keep_house` blocks until `stop`."""
 
-    def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, lifeline: int | None = None) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        store: Store,
+        broker: Broker,
+        *,
+        lifeline: int | None = None,
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`tidy` is called in every round of every node, also of those that do not lead."""
+        self._tidy = tidy
         self._config = config
         self._house = store.house
         self._graph = store.graph
@@ -80,6 +90,7 @@ class Housekeeper:
         """Round after round, with a pause between them; over when the lifeline's other end is closed."""
         while not self._stop.is_set():
             self._try()
+            self._tidy()
             self._rest()
 
     def _try(self) -> None:

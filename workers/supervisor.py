@@ -33,6 +33,7 @@ from workers.retention import EVERY_S, clear_old
 from workers.slot_process import Birth, Ground, live
 from workers.staff import Staff
 from workers.sweep import sweep
+from workers.tidy import Tidy
 
 _log = logging.getLogger(__name__)
 
@@ -266,7 +267,8 @@ class Children:
         store = open_store(self._ground.redis_url, self._config)
         store.pool.prepare(epoch=self._ground.epoch)
         broker = CeleryBroker(make_app(self._config.name, self._ground.redis_url))
-        keeper = Housekeeper(self._config, store, broker, lifeline=self._lifeline)
+        keeper = Housekeeper(self._config, store, broker, lifeline=self._lifeline,
+                             tidy=Tidy(self._config, store, broker))  # fmt: skip
 
         signals.answer({signals.LEAVE: keeper.stop})
         keeper.keep_house()

@@ -233,6 +233,7 @@ def summary(result: TaskResult) -> list[str]:
     parts += [one_line(result.model)] if result.model else []
     lines = [" · ".join(parts)]
     lines += [branch_line(result.branch)] if result.branch else []
+    lines += [f"  the branch is {one_line(result.branch_note)}"] if result.branch_note else []
     lines += error_lines(result.error) if result.error else []
     lines += [f"  not allowed: {one_line(denial.tool_name)}" for denial in result.denials[:5]]
     lines += [f"  MCP server left out: {one_line(name)}" for name in result.mcp_failed]

@@ -98,6 +98,8 @@ class BranchDesk(TaskDesk):
         request = valid(MergeRequest, {"branch": placed.branch, "reviewed_tip": tip or seen, **checks, **chosen})
         repository = self._repository_of(placed)
         result = repository.merge(request)
+        if result.merged:
+            self._note(placed.branch, f"merged into {result.target} as {result.commit}")
         if resolve and result.conflicts:
             return result.evolve(resolving=self._resolve(placed, repository, result))
         return result
@@ -107,20 +109,39 @@ class BranchDesk(TaskDesk):
         placed = self._placed(what)
         if placed.task is not None and not placed.task.state.final:
             raise Conflict(f"{placed.task.id} is {placed.task.state}; its branch is in use.", hint="Cancel it first.")
-        return self._repository_of(placed).discard(placed.branch)
+        tip = self._repository_of(placed).discard(placed.branch)
+        self._note(placed.branch, f"discarded; it was at {tip}")
+        return tip
 
     def branches(self, *, repo: Path | None = None) -> list[Branch]:
         """All branches of pools in the repository, the youngest first. Raises WorkspaceError."""
         return Repository.open(self.config, repo).branches()
 
     def gc(self, *, repo: Path | None = None) -> GcReport:
-        """Clear away branches that are merged, rejected or expired, and work trees that nobody uses any more."""
+        """Clear away branches that are merged, rejected or expired, and work trees that nobody uses any more.
+
+        The tasks' records say what became of their branches. Branches of other pools stay.
+        """
         repository = Repository.open(self.config, repo)
-        ids = {branch.name.removeprefix(PREFIX).partition(".")[0] for branch in repository.branches()}
-        states = self._standing(ids)
+        roots = {branch.name.partition(".")[0] for branch in repository.branches()}
+        states = self._standing({root.removeprefix(PREFIX) for root in roots})
+        others = {root for root in roots - repository.owned() if root.removeprefix(PREFIX) not in states}
         busy = {f"{PREFIX}{id_}" for id_, task in states.items() if not task.state.final}
         rejected = {f"{PREFIX}{id_}" for id_, task in states.items() if _was_rejected(task)}
-        return repository.gc(busy=busy | self._started_from(), rejected=rejected)
+        report = repository.gc(busy=busy | others | self._started_from(), rejected=rejected)
+        for name, tip, why in (entry.split() for entry in report.branches):
+            self._note(name, f"deleted because it is {why}; it was at {tip}")
+        return report
+
+    def _note(self, branch: str, note: str) -> None:
+        """Into the record of each task that worked on it, unless it is a branch beside."""
+        owner = branch.removeprefix(PREFIX)
+        if kind_of(owner) == "chain":
+            wholes = self.store.graph.get_many([owner], children=True)
+            children = wholes[owner].children if owner in wholes else ()
+            self.store.tasks.note_branch([id_ for id_ in children if kind_of(id_) == "task"], note)
+        elif kind_of(owner) == "task":
+            self.store.tasks.note_branch([owner], note)
 
     def _standing(self, ids: set[str]) -> dict[str, Task]:
         tasks = self.store.tasks.get_many([id_ for id_ in ids if kind_of(id_) == "task"])

@@ -168,6 +168,7 @@ class ReviewDesk(BranchDesk):
     def _merged(self, branch: BranchFacts, request: MergeRequest) -> MergeResult:
         merged = self._repository(branch).merge(request)
         if merged.merged:
+            self._note(request.branch, f"merged into {merged.target} as {merged.commit}")
             return merged
         files = ", ".join(conflict.path for conflict in merged.conflicts[:5])
         more = f" and {len(merged.conflicts) - 5} more" if len(merged.conflicts) > 5 else ""

@@ -121,7 +121,7 @@ class TaskDesk(Desk):
         detail = self.store.tasks.detail(task_id)
         task = detail.task
         if detail.result is not None:
-            return detail.result.evolve(state=task.state, cost_usd=task.cost_usd)
+            return detail.result.evolve(state=task.state, cost_usd=task.cost_usd, branch_note=task.branch_note)
         return TaskResult(task_id=task.id, state=task.state, error=task.error, cost_usd=task.cost_usd, partial=True,
                           session_id=task.session_id, run_id=task.run_id, node=task.node)  # fmt: skip
 

@@ -202,6 +202,8 @@ class TaskResult(Record):
     mcp_failed: tuple[str, ...] = ()
     exit: ExitFacts = ExitFacts()
     branch: BranchFacts | None = None
+    branch_note: str = ""
+    """What became of the branch since."""
     outlook: MergeOutlook | None = None
     """Of a task that waits for its review."""
     workspace: str | None = None
@@ -265,6 +267,8 @@ class Task(Record):
     """The chain or fan-out that it is a step or a branch of."""
     step: str = ""
     """Its name there."""
+    branch_note: str = ""
+    """What became of its branch: merged, discarded, expired."""
     skipped: bool = False
     """Cancelled because it was not wanted any more, not because somebody asked for it."""
 

@@ -174,7 +174,7 @@ class GcReport(Record):
     """What a clean-up took away."""
 
     branches: tuple[str, ...] = ()
-    """With their tips: `pool/t-… <oid>`, so that each can be brought back while git still has it."""
+    """With their tips and why: `pool/t-… <oid> merged`, so that each can be brought back while git still has it."""
     worktrees: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()

@@ -140,6 +140,10 @@ class TaskStore(Protocol):
 
     def runs(self, task_id: str) -> tuple[RunRecord, ...]: ...
 
+    def note_branch(self, task_ids: Sequence[str], note: str) -> None:
+        """What became of the branch of these tasks: merged, discarded, expired. Those that are gone are left out."""
+        ...
+
 
 class ReviewStore(Protocol):
     """Tasks that wait for somebody's word. `run_id` is the run that was looked at; `who` tells callers apart.

@@ -39,7 +39,7 @@ RECORD: Final = (
     "runs", "attempts", "continuations", "infra_retries", "crashes", "next_kind",
     "run_id", "slot", "node", "session_id", "parked_for", "until_ms", "cancel_requested",
     "cost", "reserved", "error", "progress", "estimates", "event_id", "rejections",
-    "started_ms", "parent", "step", "skipped",
+    "started_ms", "parent", "step", "skipped", "branch_note",
 )  # fmt: skip
 """Fields of a `Task`. Prompt, result and feedback are never among them: lists stay cheap however large those are."""
 
@@ -47,6 +47,7 @@ _COUNTERS: Final = ("runs", "attempts", "continuations", "infra_retries", "crash
 _PLAIN: Final = (
     "state", "title", "created_ms", "since_ms", "queue", "next_kind", "run_id", "slot", "node", "session_id",
     "parked_for", "until_ms", "cancel_requested", "progress", "event_id", "started_ms", "parent", "step", "skipped",
+    "branch_note",
 )  # fmt: skip
 _JSON: Final = ("options", "submitter", "error")
 

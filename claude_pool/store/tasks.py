@@ -97,6 +97,10 @@ class RedisTasks:
         said = codec.feedback_of(feedback or "")
         return TaskDetail(task=task, prompt=prompt or "", runs=tuple(runs), result=found, feedback=said)
 
+    def note_branch(self, task_ids: Sequence[str], note: str) -> None:
+        if task_ids:
+            self._client.call("note_branch", note, *task_ids)
+
     def runs(self, task_id: str) -> tuple[RunRecord, ...]:
         return self.detail(task_id).runs
 

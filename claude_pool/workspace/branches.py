@@ -91,12 +91,13 @@ def gc(
     unfinished = set(busy)
     for branch in branches(ground, forecaster, target=target):
         root = branch.name.partition(".")[0]
-        due = branch.name in rejected or root in rejected or branch.merged or branch.age_s > keep_s
-        if not due or {branch.name, root} & unfinished:
+        why = "merged" if branch.merged else "expired" if branch.age_s > keep_s else ""
+        why = "rejected" if {branch.name, root} & set(rejected) else why
+        if not why or {branch.name, root} & unfinished:
             continue
         try:
             discard(ground, branch.name)
-            gone.append(f"{branch.name} {branch.tip}")
+            gone.append(f"{branch.name} {branch.tip} {why}")
         except (Conflict, NotFound) as error:
             kept.append(error.message)
     removed = _sweep_trees(ground, trees, keep_s, kept)

@@ -54,6 +54,7 @@ def begin(ground: Ground, job: WorkspaceJob, *, target: str | None, own: Path | 
     _forget_base(ground, branch)
     ground.move(f"{BASES}{branch}", start, None, "claude-pool: base")
     ground.move(f"refs/heads/{branch}", start, None, "claude-pool: task begins")
+    ground.own(branch)
     return Begun(start, start, new=True, warnings=warnings)
 
 

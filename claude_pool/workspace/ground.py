@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +123,27 @@ class Ground:
         """How many commits `tip` has that `since` has not."""
         return int(self.git.text("rev-list", "--count", f"{since}..{tip}", "--"))
 
+    # --- whose branches these are --------------------------------------------------------------------------------
+
+    def own(self, branch: str) -> None:
+        """Remember that this pool made a branch here: others on the repository are not ours to clear away."""
+        with (self.state / "owned").open("a") as stream:
+            stream.write(f"{branch}\n")
+
+    def owned(self) -> set[str]:
+        """The branches that this pool made here."""
+        try:
+            return set((self.state / "owned").read_text(errors="replace").split())
+        except FileNotFoundError:
+            return set()
+
+    def disown(self, branches: Collection[str]) -> None:
+        """Forget branches that are gone; wants the repository's lock."""
+        kept = sorted(self.owned() - set(branches))
+        fresh = self.state / "owned.new"
+        fresh.write_text("".join(f"{branch}\n" for branch in kept))
+        fresh.replace(self.state / "owned")
+
     # --- where work starts and where it goes --------------------------------------------------------------------
 
     def head(self) -> str | None:
@@ -220,11 +241,20 @@ def locate(repo: Path, *, states: Path, filters: tuple[str, ...] = ()) -> Ground
         if not _is_git_dir(common):
             break
         top = folder if (folder / ".git").exists() else None
-        return Ground(common, top, states / digest(common), filters)
+        ground = Ground(common, top, states / digest(common), filters)
+        if not (where := ground.state / "where").exists():
+            where.write_bytes(os.fsencode(top or common))
+        return ground
     raise WorkspaceError(
         f"{repo} is no git repository, so there is no workspace to be had.",
         hint="Name one with CLAUDE_POOL_REPO, or choose isolation none with a working directory.",
     )
+
+
+def known(states: Path) -> list[Path]:
+    """The repositories that a pool has worked in on this machine, as far as they are still there."""
+    found = (Path(os.fsdecode(where.read_bytes())) for where in sorted(states.glob("*/where")))
+    return [path for path in found if path.exists()]
 
 
 def _git_dir_of(top: Path) -> tuple[Path, Path]:

@@ -141,6 +141,10 @@ class Repository:
         """All branches of pools in the repository, the youngest first."""
         return branches(self._ground, self._forecaster, target=self.target)
 
+    def owned(self) -> set[str]:
+        """The branches that this pool made here, on this machine."""
+        return self._ground.owned()
+
     def gc(self, *, busy: Collection[str] = (), rejected: Collection[str] = ()) -> GcReport:
         """Clear away merged, rejected and expired branches, unused work trees, and what merges that died left.
 
@@ -159,6 +163,8 @@ class Repository:
             rejected=rejected,
             target=self.target,
         )
+        with self._ground.lock("clearing up"):
+            self._ground.disown([entry.split()[0] for entry in report.branches])
         return report.evolve(leftovers=(*report.leftovers, *scratch, *([said] if said else ())))
 
     def export_bundle(self, branch: str, base: str | None = None, *, most_bytes: int = MOST_BYTES) -> bytes:

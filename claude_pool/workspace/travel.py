@@ -156,6 +156,8 @@ def _forward(ground: Ground, branch: str, new: str) -> None:
     if old is not None and not ground.is_ancestor(old, new):
         beside(ground, branch, old)
     ground.move(f"refs/heads/{branch}", new, old, "claude-pool: arrived")
+    if old is None:
+        ground.own(branch)
     if ground.find(f"{BASES}{branch}") is None and (base := _guess_base(ground, new)) is not None:
         ground.move(f"{BASES}{branch}", base, None, "claude-pool: base")
 

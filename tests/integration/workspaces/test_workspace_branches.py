@@ -74,12 +74,12 @@ def test_clearing_away_takes_merged_rejected_and_expired_branches_and_leaves_the
     work(0, "t-4", {"x.txt": "x\n"}, fresh=True)
     repository.merge(MergeRequest(branch="pool/t-1"))
     report = repository.gc(rejected=["pool/t-2"], busy=["pool/t-4"])
-    assert sorted(report.branches) == [f"pool/t-1 {tips['t-1']}", f"pool/t-2 {tips['t-2']}"]
+    assert sorted(report.branches) == [f"pool/t-1 {tips['t-1']} merged", f"pool/t-2 {tips['t-2']} rejected"]
     assert repository.gc().branches == ()
     age(home, 13)
     assert repository.gc().branches == ()
     age(home, 2)
-    assert repository.gc(busy=["pool/t-4"]).branches == (f"pool/t-3 {tips['t-3']}",)
+    assert repository.gc(busy=["pool/t-4"]).branches == (f"pool/t-3 {tips['t-3']} expired",)
     assert {branch.name for branch in repository.branches()} == {"pool/t-4", "pool/t-4.left-1"}
     assert len(repository.gc().branches) == 2
 
