@@ -72,13 +72,15 @@ def plan_chain(
 ) -> NodeList:
     """The nodes of a chain, its own first; steps that are `kept` have none. Raises InvalidRequest."""
     _check_shape(steps)
+    spec = Spec(steps=tuple(steps), options=options)
+    if options.review:
+        steps = [*steps[:-1], _reviewed(steps[-1])]
     site = site.within(
         chain=chain_id,
         scopes=(*site.scopes, chain_id),
         options=(*site.options, options.step_options, _for_all(options)),
         tags=(*site.tags, *options.tags),
     )
-    spec = Spec(steps=tuple(steps), options=options)
     nodes: NodeList = [
         ParentNode(
             id=chain_id,
@@ -115,6 +117,22 @@ def plan_chain(
         gather = step.fan_out.gather if step.fan_out else None
         known[step.name] = frozenset(gather.output_vars if gather else step.output_vars)
     return nodes
+
+
+def _reviewed(step: ChainStep) -> ChainStep:
+    """The last step of a chain that is reviewed as a whole: it always comes, and somebody looks at what it says."""
+    if step.when is not None or step.failure_policy.then != "stop":
+        raise InvalidRequest(
+            f"The last step, {step.name!r}, may be passed over, so nobody would review the chain.",
+            hint="Add a last step that always runs, or give gates of their own to the steps.",
+        )
+    if step.fan_out is None:
+        return step.evolve(options=step.options.evolve(review=True))
+    if step.fan_out.gather is None:
+        raise InvalidRequest(f"The last step, {step.name!r}, is a fan-out without a gather that could be reviewed.")
+    gather = step.fan_out.gather
+    reviewed = gather.evolve(options=gather.options.evolve(review=True))
+    return step.evolve(fan_out=step.fan_out.evolve(gather=reviewed))
 
 
 def _check_shape(steps: Sequence[ChainStep]) -> None:

@@ -82,20 +82,34 @@ def find(start: Path) -> list[Found]:
     found: dict[str, Found] = {}
     for path in _files(start):
         if path.stem not in found:
-            try:
-                found[path.stem] = Found(name=path.stem, path=str(path), chain=read(path))
-            except InvalidRequest as error:
-                found[path.stem] = Found(name=path.stem, path=str(path), trouble=error.message)
+            found[path.stem] = _found(path)
     return [found[name] for name in sorted(found)]
+
+
+def look(name: str, start: Path) -> Found:
+    """The chain of that name, or in that file, with what is wrong with it. Raises NotFound."""
+    return _found(_path(name, start))
+
+
+def _found(path: Path) -> Found:
+    try:
+        return Found(name=path.stem, path=str(path), chain=read(path))
+    except InvalidRequest as error:
+        return Found(name=path.stem, path=str(path), trouble=error.message)
 
 
 def load(name: str, start: Path) -> ChainFile:
     """The chain of that name, or in that file. Raises NotFound, InvalidRequest."""
+    return read(_path(name, start))
+
+
+def _path(name: str, start: Path) -> Path:
+    """The file of a chain; a path that is written as one need not exist. Raises NotFound."""
     if "/" in name or name.endswith(KINDS):
-        return read(Path(start, Path(name).expanduser()))
+        return Path(start, Path(name).expanduser())
     for path in _files(start):
         if path.stem == name:
-            return read(path)
+            return path
     names = ", ".join(dict.fromkeys(path.stem for path in _files(start)))
     raise NotFound(f"There is no chain {name!r}.", hint=f"There are {names}; more go into {FOLDER}/.")
 

@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any, Final, cast
 
 import typer
@@ -22,6 +23,8 @@ VERBS: Final = {
     "cancel": ("tasks", "Work"),
     "hold": ("tasks", "Work"),
     "wake": ("tasks", "Work"),
+    "chain": ("chains", "Work"),
+    "fan-out": ("fan_outs", "Work"),
     "review": ("reviews", "Review"),
     "approve": ("reviews", "Review"),
     "reject": ("reviews", "Review"),
@@ -44,6 +47,9 @@ VERBS: Final = {
     "demo": ("demo", "Machine"),
 }
 """verb → the file below `claude_pool.cli` and its heading in the help."""
+
+GROUPS: Final = {"chain": ("run", "submit", "check", "list", "show", "resume")}
+"""verb → its second words; the function behind `chain run` is `chain_run`."""
 
 _HELP: Final = """A pool of slots that run the Claude CLI: hand out tasks, watch them, take the results.
 
@@ -75,12 +81,22 @@ def build(verb: str | None = None) -> typer.Typer:
 def _add(app: typer.Typer, verb: str) -> None:
     file, heading = VERBS[verb]
     module = importlib.import_module(f"claude_pool.cli.{file}")
+    if verb in GROUPS:
+        group = typer.Typer(name=verb, help=module.HELP, no_args_is_help=True, rich_markup_mode="rich")
+        for word in GROUPS[verb]:
+            _add_command(group, word, module, f"{verb} {word}", heading="Commands")
+        app.add_typer(group, rich_help_panel=heading)
+    else:
+        _add_command(app, verb, module, verb, heading=heading)
+
+
+def _add_command(app: typer.Typer, name: str, module: ModuleType, verb: str, *, heading: str) -> None:
     function = getattr(module, function_name(verb))
     examples = cast("dict[str, str]", module.EXAMPLES)[verb]
     others = verb in {"worker", "mcp"}  # programs of their own, with options of their own
     passing: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True} if others else {}
     app.command(
-        verb,
+        name,
         rich_help_panel=heading,
         epilog="Examples:\n\n" + "\n\n".join(f"  {line}" for line in examples.strip().splitlines()),
         context_settings=passing,
@@ -89,7 +105,7 @@ def _add(app: typer.Typer, verb: str) -> None:
 
 def function_name(verb: str) -> str:
     """The function behind a verb; a verb that hides one of Python's names has a `_` behind it."""
-    return verb.replace("-", "_") + ("_" if verb == "list" else "")
+    return verb.replace("-", "_").replace(" ", "_") + ("_" if verb == "list" else "")
 
 
 def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag's value

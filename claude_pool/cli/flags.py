@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -154,8 +155,10 @@ def _servers(texts: list[str]) -> dict[str, Any]:
 
 
 def read_file(path: str, what: str) -> str:
-    """A text file that an argument names. Raises InvalidRequest."""
+    """A text file that an argument names; `-` is stdin. Raises InvalidRequest."""
     try:
+        if path == "-":
+            return sys.stdin.buffer.read().decode()
         return Path(path).expanduser().read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidRequest(f"{what}: {path} can't be read: {error.strerror or error}.") from None

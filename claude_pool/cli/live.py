@@ -1,4 +1,4 @@
-"""Waiting in front of a person: the pool's own wait, with a live line a task when stderr is a terminal.
+"""Waiting in front of a person: the pool's own wait, with live lines and bars when stderr is a terminal.
 
 Ctrl-C ends the waiting, never the task; whoever waits says so with `goes_on`.
 """
@@ -11,12 +11,15 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final, Literal
 
 from claude_pool.cli import output
+from claude_pool.cli.graph_render import picture
 from claude_pool.cli.render import count, task_line
+from claude_pool.ids import kind_of
 from claude_pool.models.task import Task, TaskState
 from claude_pool.text import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
     from claude_pool.desks.tasks import Waited
     from claude_pool.pool import Pool
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 _GLANCE_S: Final = 1.0
 """How often the lines on a terminal are renewed."""
 _LINES: Final = 12
+_ROWS: Final = 20
+"""Steps and branches that are shown of everything that is waited for, together."""
 
 
 def now_ms() -> int:
@@ -40,7 +45,7 @@ class Latest:
 
     def of(self, task: Task) -> Task:
         """The task with its latest log line as its progress."""
-        if task.state is not TaskState.RUNNING:
+        if task.state is not TaskState.RUNNING or kind_of(task.id) != "task":
             return task
         after, doing = self._seen.get(task.id, ("", task.progress))
         for entry in self._pool.stream(task.id, after=after, follow=False):
@@ -90,12 +95,24 @@ def _wait_and_show(
 def _lines(pool: Pool, waited: Waited, latest: Latest) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    lines = [task_line(latest.of(pool.get(task_id)), now_ms=now_ms()) for task_id in waited.running[:_LINES]]
+    lines = [_one(pool, id_, latest, most=_ROWS // len(waited.running[:_LINES])) for id_ in waited.running[:_LINES]]
     if len(waited.running) > _LINES:
-        lines.append(f"… and {len(waited.running) - _LINES} more")
+        lines.append(Text(f"… and {len(waited.running) - _LINES} more"))
     if waited.finished:
-        lines.append(f"{len(waited.finished)} finished")
-    return Text("\n".join(lines), overflow="ellipsis", no_wrap=True)
+        lines.append(Text(f"{len(waited.finished)} finished"))
+    shown = Text("\n", overflow="ellipsis", no_wrap=True).join(lines)
+    shown.rstrip()
+    return shown
+
+
+def _one(pool: Pool, id_: str, latest: Latest, *, most: int) -> Text:
+    """What is seen of one task, chain or fan-out."""
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    if kind_of(id_) == "task":
+        return Text(task_line(latest.of(pool.get(id_)), now_ms=now_ms()))
+    progress = pool.chain_progress(id_) if kind_of(id_) == "chain" else pool.fan_out_progress(id_)
+    return picture(progress, now_ms=now_ms(), most=max(most, 3))
 
 
 def warn_without_slots(pool: Pool) -> None:
@@ -108,5 +125,7 @@ def goes_on(ids: Collection[str]) -> int:
     """After Ctrl-C: what becomes of the tasks, and how to stop them. The exit code."""
     shown = " ".join(ids) if len(ids) <= 3 else "ID …"
     verb = "goes" if len(ids) == 1 else "go"
-    output.note(f"\nNo longer waiting; {count(len(ids), 'task')} {verb} on. To stop: claude-pool cancel {shown}")
+    kinds = {kind_of(id_) or "task" for id_ in ids}
+    what = count(len(ids), kinds.pop() if len(kinds) == 1 else "id")
+    output.note(f"\nNo longer waiting; {what} {verb} on. To stop: claude-pool cancel {shown}")
     return output.INTERRUPTED

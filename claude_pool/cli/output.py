@@ -16,6 +16,7 @@ import typer
 from claude_pool.cli.render import Block
 from claude_pool.documents import Document, of_error
 from claude_pool.errors import PoolError
+from claude_pool.models.task import TaskState
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,16 @@ UNFINISHED: Final = 5
 """Time ran out before the task was done, or it waits for somebody to act."""
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
+
+SEVERITY: Final = (DONE, UNFINISHED, TASK_FAILED)
+"""Of several tasks' codes, the last of these is the program's."""
+
+
+def code_of(state: TaskState) -> int:
+    """The exit code for work in this state."""
+    if state in {TaskState.COMPLETED, TaskState.PENDING_REVIEW}:
+        return DONE
+    return TASK_FAILED if state.final else UNFINISHED
 
 
 def say(text: str) -> None:

@@ -12,11 +12,13 @@ import typer
 from claude_pool.cli import live, output
 from claude_pool.cli.counter import Json, open_pool, repository_around
 from claude_pool.cli.flags import read_file, with_task_options
+from claude_pool.cli.graph_answers import give_whole
 from claude_pool.cli.render import output_text, state_word, summary
 from claude_pool.documents import of_cancelled, of_result, of_stopped, of_submitted, of_task, of_waited
 from claude_pool.errors import InvalidRequest
+from claude_pool.ids import kind_of
 from claude_pool.models.options import MAX_PROMPT_BYTES
-from claude_pool.models.task import Task, TaskResult, TaskState
+from claude_pool.models.task import Task, TaskResult
 from claude_pool.text import clean
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ Title = Annotated[str, typer.Option(help="A short name for lists; default: the p
 Key = Annotated[
     str | None, typer.Option("--idempotency-key", help="Repeating a call with the same key gives the same task.")
 ]
-TaskId = Annotated[str, typer.Argument(metavar="TASK", help="A task's id.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The id of a task, a chain or a fan-out.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the task.")]
 OutTag = Annotated[list[str] | None, typer.Option("--tag", help="Only tasks with this tag; repeatable.")]
 
@@ -107,7 +109,7 @@ def submit(
 
 
 def wait(
-    tasks: Annotated[list[str], typer.Argument(metavar="TASK…", help="Ids of tasks.")],
+    tasks: Annotated[list[str], typer.Argument(metavar="ID…", help="Ids of tasks, chains and fan-outs.")],
     *,
     until_any: Annotated[bool, typer.Option("--any", help="Until the first one is done, not all.")] = False,
     after: Annotated[
@@ -133,18 +135,20 @@ def wait(
         output.answer(of_waited(waited), "\n".join(lines), as_json=as_json)
     if waited.timed_out:
         return output.UNFINISHED
-    return max((_code(task.state) for task in waited.finished), key=_SEVERITY.index, default=output.DONE)
+    return max((output.code_of(task.state) for task in waited.finished), key=output.SEVERITY.index, default=output.DONE)
 
 
 def result(task_id: TaskId, *, as_json: Json = False) -> int:
-    """Print what a task brought back; of one that still runs, what is known so far."""
+    """Print what a task, a chain or a fan-out brought back; of one that still runs, what is known so far."""
     with open_pool() as pool:
+        if kind_of(task_id) in {"chain", "fan-out"}:
+            return give_whole(pool, task_id, as_json=as_json)
         return _give_result(pool.result(task_id), task=pool.get(task_id), as_json=as_json)
 
 
 def cancel(
     tasks: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK…]", help="Ids of tasks, chains, fan-outs.")
+        list[str] | None, typer.Argument(metavar="[ID…]", help="Ids of tasks, chains and fan-outs.")
     ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Everything that is not final.")] = False,
@@ -219,16 +223,6 @@ def place(options: dict[str, Any], *, configured: bool, here: Path) -> dict[str,
     return options if root is None else {**options, "repo": str(root)}
 
 
-_SEVERITY: Final = (output.DONE, output.UNFINISHED, output.TASK_FAILED)
-
-
-def _code(state: TaskState) -> int:
-    """The exit code for a task in this state."""
-    if state in {TaskState.COMPLETED, TaskState.PENDING_REVIEW}:
-        return output.DONE
-    return output.TASK_FAILED if state.final else output.UNFINISHED
-
-
 def _give_result(found: TaskResult, *, task: Task, as_json: bool) -> int:
     text = output_text(found)
     if as_json:
@@ -239,7 +233,7 @@ def _give_result(found: TaskResult, *, task: Task, as_json: bool) -> int:
         _summarise(summary(found))
     if not found.state.final and not as_json:
         output.note(f"  {state_word(task)}" + (f": {task.error.message}" if task.error and not found.error else ""))
-    return _code(found.state)
+    return output.code_of(found.state)
 
 
 def _summarise(lines: Iterable[str]) -> None:

@@ -77,6 +77,10 @@ class ChainDesk(GraphDesk):
         found = chain_files.find(start or Path.cwd())
         return [self._checked(one) for one in found]
 
+    def named_chain(self, name: str, *, start: Path | None = None) -> Found:
+        """One reusable chain by its name or its file, with what is wrong. Raises NotFound."""
+        return self._checked(chain_files.look(name, start or Path.cwd()))
+
     def _checked(self, found: Found) -> Found:
         if found.chain is None:
             return found
@@ -112,7 +116,7 @@ class ChainDesk(GraphDesk):
         speaks = current is not None and current.state == TaskState.RUNNING and not current.fan_out
         return ChainProgress(
             chain_id=chain_id,
-            state=whole.state,
+            state=whole.waiting or whole.state,
             title=whole.title,
             total_steps=len(steps),
             completed_steps=sum(step.state == TaskState.COMPLETED for step in steps),
@@ -143,7 +147,8 @@ class ChainDesk(GraphDesk):
         branches = [step.branch for step in steps if step.branch is not None]
         return ChainResult(
             chain_id=chain_id,
-            state=whole.state,
+            state=whole.waiting or whole.state,
+            title=whole.title,
             steps=steps,
             final_output=answered[-1].output if answered else "",
             cost_usd=whole.cost_usd,

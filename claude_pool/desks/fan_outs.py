@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from claude_pool.chain import plan_chain
 from claude_pool.desks.chains import ChainDesk, Steps, chain_options, chain_steps
-from claude_pool.desks.graphs import branch_progress, branch_result, parted, run_ms, valid
+from claude_pool.desks.graphs import branch_progress, branch_result, parted, run_ms, together, valid
 from claude_pool.errors import InvalidRequest, NotFound
 from claude_pool.fanout import NodeList, Site, digest_of, from_template, plan_fan_out, plan_group
 from claude_pool.ids import ids_from, kind_of
-from claude_pool.models.chain import ChainOptions, ChainResult
+from claude_pool.models.chain import SKIPPED, ChainOptions, ChainResult
+from claude_pool.models.events import LogEntry
 from claude_pool.models.fanout import (
     MOST_BRANCHES,
     Branch,
@@ -22,9 +23,9 @@ from claude_pool.models.fanout import (
     FanOutResult,
     FanOutSubmitted,
 )
-from claude_pool.models.graph import Graph, ParentNode, Whole
+from claude_pool.models.graph import Graph, Outcome, ParentNode, Whole
 from claude_pool.models.options import TaskOptions
-from claude_pool.models.task import Task
+from claude_pool.models.task import Task, TaskResult, TaskState
 
 Branches = FanOut | Sequence[str | Branch | Mapping[str, Any]]
 Chains = Mapping[str, Steps] | Sequence[Steps]
@@ -117,7 +118,7 @@ class FanOutDesk(ChainDesk):
         chains = self.store.graph.get_many([id_ for id_ in whole.children if id_ not in tasks])
         return FanOutProgress(
             fan_out_id=fan_out_id,
-            state=whole.state,
+            state=whole.waiting or whole.state,
             title=whole.title,
             total=whole.total,
             ended=whole.ended,
@@ -148,7 +149,8 @@ class FanOutDesk(ChainDesk):
         found |= {id_: _of_chain(chain.name, self.chain_result(id_)) for id_, chain in chains.items()}
         return FanOutResult(
             fan_out_id=fan_out_id,
-            state=whole.state,
+            state=whole.waiting or whole.state,
+            title=whole.title,
             results=tuple(found[id_] for id_ in whole.children),
             gather=found.get(whole.gather or ""),
             cost_usd=whole.cost_usd,
@@ -160,6 +162,41 @@ class FanOutDesk(ChainDesk):
         """End a fan-out: what runs is stopped, what waits is skipped, what is done is kept. Raises NotFound."""
         self._fan_out(fan_out_id)
         return self.cancel(fan_out_id, reason=reason)
+
+    def result(self, task_id: str) -> TaskResult:
+        """What a task, a chain or a fan-out brought back; so far, while it goes on. Raises NotFound.
+
+        Of a chain the final output; of a fan-out the gather's, and without one all branches' between tags.
+        """
+        kind = kind_of(task_id)
+        if kind == "chain":
+            chain = self.chain_result(task_id)
+            return _as_result(task_id, chain).evolve(output=chain.final_output, branch=chain.branch)
+        if kind == "fan-out":
+            fan = self.fan_out_result(task_id)
+            output = fan.output if fan.gather else together([_as_outcome(one) for one in fan.results])
+            return _as_result(task_id, fan).evolve(output=output, branch=fan.gather.branch if fan.gather else None)
+        return super().result(task_id)
+
+    def stream(self, task_id: str, *, after: str = "", follow: bool = True) -> Iterator[LogEntry]:
+        """A task's log, or the logs of all steps or branches in their order, each under a line with its name.
+
+        From the beginning, and then live until it is settled. Raises NotFound.
+        """
+        if kind_of(task_id) not in {"chain", "fan-out"}:
+            return super().stream(task_id, after=after, follow=follow)
+        return self._lines_of_all(self.store.graph.get(task_id), after=after, follow=follow)
+
+    def _lines_of_all(self, whole: Whole, *, after: str, follow: bool) -> Generator[LogEntry]:
+        for child in (*whole.children, *([whole.gather] if whole.gather else [])):
+            named = kind_of(child) != "task"
+            for entry in self.stream(child, after=after, follow=follow):
+                if not named:
+                    named = True
+                    name = self.store.tasks.get(child).step
+                    yield LogEntry(id=entry.id, at_ms=entry.at_ms, run_id=entry.run_id, kind="notice",
+                                   text=f"{name} ({child})")  # fmt: skip
+                yield entry
 
     def _fan_out(self, fan_out_id: str) -> Whole:
         if kind_of(fan_out_id) != "fan-out":
@@ -208,6 +245,18 @@ def _top(fan_id: str, chains: Mapping[str, Steps], options: ChainOptions, shape:
         budget_usd=options.budget_usd,
         timeout_s=options.timeout_s,
     )
+
+
+def _as_result(id_: str, found: ChainResult | FanOutResult) -> TaskResult:
+    return TaskResult(task_id=id_, state=found.state, error=found.error, cost_usd=found.cost_usd, run_ms=found.run_ms,
+                      partial=not found.state.final)  # fmt: skip
+
+
+def _as_outcome(branch: BranchResult) -> Outcome:
+    skipped = branch.state == SKIPPED
+    state = TaskState.CANCELLED if skipped else TaskState(branch.state)
+    result = TaskResult(task_id=branch.id, state=state, output=branch.output, branch=branch.branch)
+    return Outcome(id=branch.id, name=branch.label, state=state, skipped=skipped, result=result, error=branch.error)
 
 
 def _of_chain(label: str, result: ChainResult) -> BranchResult:

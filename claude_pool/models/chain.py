@@ -122,6 +122,8 @@ class ChainOptions(Record):
     """For all its steps together, retries included."""
     timeout_s: Annotated[float, Field(gt=0, le=31_536_000)] | None = None
     """For the whole; then it is stopped and has failed."""
+    review: bool = False
+    """The whole waits in `pending_review` with its last step; a rejection has that step done again."""
     args: dict[VarName, Annotated[PlainText, Field(max_length=MOST_ARGUMENT)]] = Field(default_factory=dict[str, str])
     """What `{args.NAME}` stands for."""
     step_options: TaskOptions = TaskOptions()
@@ -192,6 +194,7 @@ class ChainResult(Record):
 
     chain_id: str
     state: TaskState
+    title: str = ""
     steps: tuple[StepResult, ...] = ()
     final_output: str = ""
     """The answer of the last step that has one."""

@@ -258,6 +258,7 @@ class FanOutResult(Record):
 
     fan_out_id: str
     state: TaskState
+    title: str = ""
     results: tuple[BranchResult, ...] = ()
     gather: BranchResult | None = None
     cost_usd: float = 0.0

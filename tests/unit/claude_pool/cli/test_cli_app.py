@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from claude_pool.cli.app import VERBS, build, function_name
+from claude_pool.cli.app import GROUPS, VERBS, build, function_name
 
 PROMISED = {"up", "down", "worker", "mcp", "doctor", "config", "demo", "run", "submit", "wait", "result", "list",
-            "status", "logs", "cancel", "scale", "drain"}  # fmt: skip
+            "chain", "fan-out", "status", "logs", "cancel", "scale", "drain"}  # fmt: skip
 
 
 def test_the_promised_verbs_are_there() -> None:
@@ -16,7 +16,10 @@ def test_the_promised_verbs_are_there() -> None:
 
 def test_one_verb_is_built_alone_and_an_unknown_one_brings_all() -> None:
     assert [command.name for command in build("status").registered_commands] == ["status"]
-    assert {command.name for command in build("frobnicate").registered_commands} == set(VERBS)
+    app = build("frobnicate")
+    groups = {group.typer_instance.info.name for group in app.registered_groups if group.typer_instance}
+    assert {command.name for command in app.registered_commands} | groups == set(VERBS)
+    assert groups == set(GROUPS)
 
 
 @pytest.mark.parametrize("verb", VERBS)

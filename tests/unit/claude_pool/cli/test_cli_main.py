@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from claude_pool.cli.app import VERBS
+from claude_pool.cli.app import GROUPS, VERBS
 from claude_pool.errors import BudgetRefused, CliError, Conflict, InvalidSettings, NotFound, PoolError, Unreachable
 from claude_pool.pool import Pool
 
@@ -93,9 +93,11 @@ def test_a_mistake_of_ours_is_not_hidden(cli: Cli, pool: Pool, monkeypatch: pyte
         cli("status")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    "verb", [words for verb in VERBS for words in ([f"{verb} {word}" for word in GROUPS.get(verb, ())] or [verb])]
+)
 def test_every_verb_has_a_help_with_examples_and_takes_json(cli: Cli, verb: str) -> None:
-    answer = cli(verb, "--help")
+    answer = cli(*verb.split(), "--help")
     assert answer.code == 0
     assert "--json" in answer.out
     assert f"claude-pool {verb}" in answer.out.partition("Examples:")[2]
