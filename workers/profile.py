@@ -57,14 +57,13 @@ class Wear(Record):
     most_bytes: int
 
 
-def worn(facts: RunFacts, *, tasks: int, resident_bytes: int, left: int, wear: Wear) -> str:
+def worn(facts: RunFacts, *, tasks: int, resident_bytes: int, wear: Wear) -> str:
     """Why a process is not to serve another task after this run; empty when it may."""
     odd = facts.bad_lines or facts.result_count != 1 or facts.denials or facts.api_retries or facts.mcp_failed
     reasons = {
         "its run was stopped": facts.stopped is not StopCause.NONE,
         "its run failed": facts.is_error or not facts.has_result,
         "its run was out of the ordinary": bool(odd),
-        f"it left {left} processes": left > 0,
         f"it has served {tasks} tasks": tasks >= wear.most_tasks,
         f"it holds {resident_bytes:,} bytes": resident_bytes > wear.most_bytes,
     }

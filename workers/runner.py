@@ -352,7 +352,8 @@ class _Run:
         """It has said all it will say: it may go now, or stay for the next task."""
         said = self._report.facts()
         calm = self._stopped is StopCause.NONE and not self._unsent and len(self._open) == len(STREAMS)
-        if self._spare is not None and self._spare.stays and calm and said.has_result and not said.is_error:
+        spare = self._spare if calm and said.has_result and not said.is_error else None
+        if spare is not None and spare.stays and not spare.left(self._guard):
             self._stays = True
             return
         self._rungs = self._leaving()

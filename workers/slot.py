@@ -67,7 +67,9 @@ class Slot:
                 ended = self._release(claim) if verdict is None else self._finish(claim, verdict)
         finally:
             self._controls = None
-        return ended is not None and self._ring(ended, link)
+        linked = ended is not None and self._ring(ended, link)
+        self._tools.warm.settle()
+        return linked
 
     def _claim(self, task_id: str) -> Claim | None:
         tools = self._tools

@@ -120,12 +120,12 @@ class Spare:
             return 0
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def left(self) -> int:
-        """Processes that its tasks left behind it: below it, or anywhere with its mark."""
-        procs = proctable.table()
-        below = {proc.pid for proc in proctable.descendants(procs, [self.child.pid] if self.child.pid else [])}
-        marked = {pid for pid in procs if proctable.carries(pid, self.child.mark.encode())}
-        return len((below | marked) - {self.child.pid})
+    def left(self, guard: Guard) -> int:
+        """Processes that its task left: below it, or fallen to the guard, whose only child it is."""
+        if guard.pid is None:
+            return 0
+        below = proctable.descendants(proctable.table(), [guard.pid])
+        return len({proc.pid for proc in below} - {self.child.pid})
 
     def end(self, guard: Guard) -> None:
         """End it and everything of it, if it is still there. Its directory may be in use and stays."""

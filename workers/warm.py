@@ -2,7 +2,8 @@
 
     ready      before a workspace is opened: the directory that a task without one of its own should get
     take       the process, when it fits the launch; else it is thrown away, and the cold path is taken
-    give_back  after the run, before its result is written: the next one is ordered, or this one kept
+    give_back  after the run, before its result is written: the next one is ordered
+    settle     after the result is written: a process that may serve again is looked over and cleared
 
 `off`: nothing of this. `spare`: each process serves one task, and the next one boots while the result travels.
 `reuse`: one process serves many, cleared in between, and is renewed when it is worn (`profile.worn`). A task may ask
@@ -59,6 +60,7 @@ class Warm:
         self._habits = Habits()
         self._lock = threading.Lock()
         self._waiting: Spare | None = None
+        self._used: tuple[Spare, RunFacts, Launch, TaskOptions] | None = None
         self._lent_out: Path | None = None
         """An empty directory of ours in which nothing waits any more, though a task may be in it."""
 
@@ -101,12 +103,23 @@ class Warm:
         self._wait(spare)
 
     def give_back(self, spare: Spare | None, facts: RunFacts, launch: Launch, options: TaskOptions) -> None:
-        """A run is over, and its workspace closed: keep its process, or order the next one."""
+        """A run is over, and its workspace closed: order the next process, unless this one may serve again."""
+        if spare is not None and spare.alive:
+            self._used = (spare, facts, launch, options)
+        else:
+            self._look_ahead(facts, launch, options)
+
+    def settle(self) -> None:
+        """Keep the process that may serve again, if it is fit; nobody waits for that. Harmless when there is none."""
+        used, self._used = self._used, None
+        if used is not None and self._kept(*used[:2]):
+            self._lent_out = None
+        elif used is not None:
+            self._look_ahead(*used[1:])
+
+    def _look_ahead(self, facts: RunFacts, launch: Launch, options: TaskOptions) -> None:
+        self.tidy()
         try:
-            if spare is not None and self._kept(spare, facts):
-                self._lent_out = None
-                return
-            self.tidy()
             if warmth(self._config, options) != "off":
                 self._note(launch, options)
             if facts.exit.started and facts.stopped not in _LEAVING:
@@ -117,14 +130,11 @@ class Warm:
     def _kept(self, spare: Spare, facts: RunFacts) -> bool:
         """Whether this process may serve another task; if not, it is gone afterwards."""
         spare.tasks += 1
-        if not spare.alive:
-            return False
         config = self._config
         wear = Wear(most_tasks=config.warm_tasks, most_bytes=config.warm_memory_mb << 20)
-        why = worn(facts, tasks=spare.tasks, resident_bytes=spare.resident_bytes(), left=spare.left(), wear=wear)
+        why = worn(facts, tasks=spare.tasks, resident_bytes=spare.resident_bytes(), wear=wear)
         if not why and spare.scratch:
-            used = any(Path(spare.launch.cwd).iterdir())
-            why = "its directory holds the task's files" if used else spare.clear()
+            why = self._emptied(spare)
         if not why:
             spare.unclear = not spare.scratch
             self._wait(spare)
@@ -132,6 +142,14 @@ class Warm:
         _log.debug("a process is not used again: %s", why)
         spare.end(self._guard)
         return False
+
+    def _emptied(self, spare: Spare) -> str:
+        """Why a process in a directory of ours can't stay there; empty once its conversation is."""
+        try:
+            used = any(Path(spare.launch.cwd).iterdir())
+        except OSError:
+            used = True
+        return "its directory holds the task's files, or is gone" if used else spare.clear()
 
     def _note(self, launch: Launch, options: TaskOptions) -> None:
         scratch = options.isolation == "none" and options.working_dir is None
@@ -173,6 +191,8 @@ class Warm:
 
     def close(self) -> None:
         """Nothing waits any more."""
+        if self._used is not None:
+            self._used[0].end(self._guard)
         with self._lock:
             spare, self._waiting = self._waiting, None
         if spare is not None:

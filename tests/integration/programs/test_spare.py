@@ -44,7 +44,7 @@ def make(guard: Guard, fake_claude: Path, tmp_path: Path) -> Iterator[MakeSpare]
     yield begin
     for spare in made:
         spare.end(guard)
-        assert spare.left() == 0
+        assert spare.left(guard) == 0
 
 
 def ask(spare: Spare, text: str) -> str:
@@ -117,11 +117,11 @@ def test_what_its_tasks_left_is_seen_though_it_fled_into_a_session_of_its_own(gu
     spare = make()
     spare.settle(guard)
     ask(spare, "[[fake:ok]]")
-    assert spare.left() == 0
+    assert spare.left(guard) == 0
     ask(spare, "[[fake:tree]] [[fake:ok]]")
-    assert spare.left() > 0
+    assert spare.left(guard) > 0
     spare.end(guard)
-    assert spare.left() == 0
+    assert spare.left(guard) == 0
 
 
 def test_without_a_lease_it_does_not_live_on(guard: Guard, make: MakeSpare) -> None:

@@ -63,7 +63,7 @@ def test_a_process_for_later_has_names_of_its_own_and_no_task() -> None:
 
 
 def test_a_plain_answer_wears_nothing_out() -> None:
-    assert worn(ANSWERED, tasks=1, resident_bytes=10, left=0, wear=WEAR) == ""
+    assert worn(ANSWERED, tasks=1, resident_bytes=10, wear=WEAR) == ""
 
 
 @pytest.mark.parametrize(
@@ -76,13 +76,12 @@ def test_a_plain_answer_wears_nothing_out() -> None:
         ({"bad_lines": 1}, {}, "out of the ordinary"),
         ({"denials": (Denial(tool_name="Bash"),)}, {}, "out of the ordinary"),
         ({"api_retries": 1}, {}, "out of the ordinary"),
-        ({}, {"left": 1}, "left 1 processes"),
         ({}, {"tasks": 3}, "served 3 tasks"),
         ({}, {"resident_bytes": 1001}, "holds 1,001 bytes"),
     ],
 )
 def test_a_process_is_renewed_after(changes: dict[str, Any], state: dict[str, int], why: str) -> None:
-    seen = {"tasks": 1, "resident_bytes": 10, "left": 0, **state}
+    seen = {"tasks": 1, "resident_bytes": 10, **state}
     assert why in worn(ANSWERED.evolve(**changes), **seen, wear=WEAR)
 
 
