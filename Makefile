@@ -37,8 +37,8 @@ format: setup ## put the code into its one format and mend what can be mended
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
 
-bench: setup ## measure; prints ratios within one run
-	@for program in benchmarks/bench_*.py; do echo "== $$program"; $(BIN)/python "$$program" $(ARGS); done
+bench: setup ## measure everything beside its floor: table, JSON, plots (ARGS=--quick, or names)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 chaos: setup ## kill, stop and cut things at random; prints figures (ARGS=all, or names: "trees drain")
 	@$(BIN)/python tests/chaos/figures.py $(ARGS)

@@ -52,7 +52,7 @@ def by_loops(program: Path, at_once: int, number: int) -> float:
 
 def main() -> None:
     short = quick("tasks a second")
-    rounds, counts = (2, (1, 2)) if short else (4, (1, 2, 4, 16))
+    rounds, counts = (2, (1, 2)) if short else (4, (1, 4, 16))
     with World("throughput") as world, world.table() as table:
         url = world.redis.url
         for what, program in (("fake CLI", world.fake), ("instant CLI", world.instant())):
