@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from claude_pool.models.workspace import WorkspaceJob
+from claude_pool.workspace import MergeRequest, Repository
 
 Slots = Callable[..., Any]
 Work = Callable[..., Any]
@@ -171,3 +172,26 @@ def test_ten_thousand_files_go_in_and_come_back(project: Any, slots: Slots) -> N
         shutil.rmtree(workspace.path / "d1")
         facts = workspace.save("Work")
         assert (facts.files, facts.deletions) == (100, 100)
+
+
+def test_many_tasks_leave_as_many_work_trees_as_slots_and_no_more_files_than_few(
+    project: Any, slots: Slots, home: Path, repository: Repository
+) -> None:
+    def left(after: range) -> tuple[set[str], int]:
+        for number in after:
+            with slots(number % 2).open(job(f"t-{number}")) as workspace:
+                (workspace.path / f"{number}.txt").write_text("x")
+                workspace.save("Work")
+            if number % 3 == 0:
+                repository.merge(MergeRequest(branch=f"pool/t-{number}", check_command="true"))
+        repository.gc()
+        kept = {
+            str(path.relative_to(home))
+            for path in home.rglob("*")
+            if path.is_file() and "/work/" not in str(path)  # what is in the trees themselves grows with the target
+        }
+        return kept, len(project.git("worktree", "list").splitlines())
+
+    few = left(range(6))
+    assert left(range(6, 24)) == few
+    assert few[1] == 3, "the person's own and one of each slot"
