@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pydoc
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -217,7 +218,7 @@ def _merged(result: MergeResult) -> list[Block]:
         return [*lines, *([f"  {one_line(updated)} was brought along"] if updated else [])]
     lines = [said + "not merged. " + one_line(result.message, 400)]
     for conflict in result.conflicts:
-        lines += _conflict(conflict)
+        lines += _conflict(conflict, result.target)
     if (check := result.check) is not None and not check.passed:
         ended = "took too long" if check.timed_out else f"ended with {check.code}"
         lines += [f"  check `{one_line(check.command)}` {ended}:", excerpt(check.output, 4000)]
@@ -228,10 +229,11 @@ def _merged(result: MergeResult) -> list[Block]:
     return lines
 
 
-def _conflict(conflict: FileConflict) -> list[Block]:
+def _conflict(conflict: FileConflict, target: str) -> list[Block]:
     lines: list[Block] = [f"  conflict: {one_line(conflict.path, 400)} ({one_line(conflict.kind)})"]
     for hunk in conflict.hunks[:3]:
-        sides = [("theirs ", hunk.ours), ("branch ", hunk.theirs)]
+        width = max(len("branch"), len(where := one_line(target, 20)))
+        sides = [(f"{where:{width}} ", hunk.ours), (f"{'branch':{width}} ", hunk.theirs)]
         lines += [f"    line {hunk.line}"]
         for side, text in sides:
             kept = clean(text).split("\n")
@@ -244,7 +246,7 @@ def _table(found: list[Branch]) -> Table:
     rows = tuple(
         (
             one_line(one.name),
-            span(one.age_s * 1000),
+            span(max(0.0, time.time() - one.committed_s) * 1000),
             str(one.ahead),
             str(one.behind),
             _standing(one),

@@ -40,6 +40,7 @@ def branches(ground: Ground, forecaster: Forecaster, *, target: str | None = Non
     ages = _ages(ground, tips)
     held = {checkout.branch: str(checkout.path) for checkout in ground.checkouts()}
     goal = ground.target(target)
+    over = ground.merged()
     found: list[Branch] = []
     for oid, committed, ref, subject in rows:
         name = ref.removeprefix("refs/heads/")
@@ -53,7 +54,7 @@ def branches(ground: Ground, forecaster: Forecaster, *, target: str | None = Non
                 age_s=ages[name],
                 ahead=ahead,
                 behind=behind,
-                merged=merged,
+                merged=merged or over.get(name) == oid,
                 subject=subject.encode(errors="surrogateescape").decode(errors="replace")[:500],
                 checked_out=held.get(name),
             )

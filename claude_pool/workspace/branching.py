@@ -12,7 +12,7 @@ from pathlib import Path
 from claude_pool.errors import WorkspaceBusy, WorkspaceError
 from claude_pool.models.workspace import PREFIX, WorkspaceJob
 from claude_pool.workspace.clone import MARK, CloneManager
-from claude_pool.workspace.ground import BASES, Ground, digest
+from claude_pool.workspace.ground import BASES, MERGED, Ground, digest
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.keep import beside
 from claude_pool.workspace.locks import hold, is_held
@@ -77,8 +77,9 @@ def _put_aside(ground: Ground, branch: str, tip: str) -> list[str]:
 
 
 def _forget_base(ground: Ground, branch: str) -> None:
-    if (noted := ground.find(f"{BASES}{branch}")) is not None:
-        ground.delete(f"{BASES}{branch}", noted)
+    for ref in (f"{BASES}{branch}", f"{MERGED}{branch}"):
+        if (noted := ground.find(ref)) is not None:
+            ground.delete(ref, noted)
 
 
 def _free(ground: Ground, branch: str, own: Path | None) -> list[str]:

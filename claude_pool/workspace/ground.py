@@ -26,6 +26,8 @@ from claude_pool.workspace.locks import hold
 LOCK_WAIT_S: Final = 120.0
 BASES: Final = "refs/claude-pool/base/"
 """Where a branch of a pool started: a ref of our own, which also keeps that commit from being collected."""
+MERGED: Final = "refs/claude-pool/merged/"
+"""The tip that a branch of a pool was merged at: squashed and changed since, nothing else would tell."""
 FALLBACK_NAME: Final = "claude-pool"
 FALLBACK_EMAIL: Final = "claude-pool@localhost"
 _OID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -122,6 +124,12 @@ class Ground:
     def count(self, since: str, tip: str) -> int:
         """How many commits `tip` has that `since` has not."""
         return int(self.git.text("rev-list", "--count", f"{since}..{tip}", "--"))
+
+    def merged(self) -> dict[str, str]:
+        """Branches of pools that were merged here, and the tips that they had then."""
+        listed = self.git.run("for-each-ref", "--format=%(objectname) %(refname)", MERGED).lines
+        pairs = (line.split(" ", 1) for line in listed if line)
+        return {ref.removeprefix(MERGED): oid for oid, ref in pairs}
 
     # --- whose branches these are --------------------------------------------------------------------------------
 

@@ -23,10 +23,10 @@ from pydantic import Field
 from claude_pool.errors import Conflict, InvalidRequest, NotFound
 from claude_pool.models.base import Record
 from claude_pool.models.options import GitRef, PlainText
-from claude_pool.models.workspace import CheckRun, MergeHow, MergeResult, Oid
+from claude_pool.models.workspace import PREFIX, CheckRun, MergeHow, MergeResult, Oid
 from claude_pool.workspace.checkout import bring, done, holder, recover, require_clean
 from claude_pool.workspace.forecast import Merged, merge_tree
-from claude_pool.workspace.ground import Ground
+from claude_pool.workspace.ground import MERGED, Ground
 from claude_pool.workspace.hygiene import Guarded
 from claude_pool.workspace.locks import hold
 from claude_pool.workspace.prepare import run_command
@@ -129,6 +129,9 @@ def _apply(ground: Ground, request: MergeRequest, result: MergeResult, after: st
             recover(ground)
             raise
         done(ground)
+        if request.branch.startswith(PREFIX):
+            ref = f"{MERGED}{request.branch}"
+            ground.move(ref, result.tip, ground.find(ref), "claude-pool: merged")
     updated = str(checkout.path) if checkout is not None else None
     return result.evolve(merged=True, commit=after, checkout_updated=updated)
 

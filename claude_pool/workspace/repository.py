@@ -121,8 +121,14 @@ class Repository:
         target = self.target
         if target is None or self._ground.tip(target) is None:
             return []
-        words = ("--sort=-committerdate", "--format=%(refname:lstrip=2)", f"--no-merged=refs/heads/{target}")
-        found = self._ground.git.run("for-each-ref", *words, f"refs/heads/{PREFIX}").lines
+        words = (
+            "--sort=-committerdate",
+            "--format=%(objectname) %(refname:lstrip=2)",
+            f"--no-merged=refs/heads/{target}",
+        )
+        listed = self._ground.git.run("for-each-ref", *words, f"refs/heads/{PREFIX}").lines
+        over = self._ground.merged()
+        found = [name for oid, name in (line.split(" ", 1) for line in listed if line) if over.get(name) != oid]
         return found if limit is None else found[:limit]
 
     def scaffold(self, branch: str, into: str) -> Scaffold:

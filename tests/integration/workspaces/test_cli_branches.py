@@ -160,7 +160,7 @@ def test_a_conflict_is_shown_with_its_hunks_and_a_task_resolves_it(cli: Cli, do:
     project.commit()
     answer = cli("merge", task_id)
     assert answer.code == 4
-    for part in ("conflict: a.txt (contents)", "theirs | ein", "branch | uno", "--resolve"):
+    for part in ("conflict: a.txt (contents)", "main   | ein", "branch | uno", "--resolve"):
         assert part in answer.out
     assert "\x1b" not in answer.out
     answer = cli("merge", task_id, "--resolve", "--json")

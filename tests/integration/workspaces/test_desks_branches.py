@@ -231,3 +231,16 @@ def test_a_repository_that_is_not_here_is_said(pool: Pool, do: Do) -> None:
     with pytest.raises(WorkspaceError, match="not on this machine"):
         pool._repository_of(placed)
     assert pool.glance().open == 0
+
+
+def test_what_was_squashed_is_merged_whatever_became_of_those_lines_since(project: Any, pool: Pool, do: Do) -> None:
+    project.write("a.txt", "one\n")
+    project.commit()
+    task_id = do({"a.txt": "uno\n"})
+    assert pool.merge(task_id, how="squash").merged
+    project.write("a.txt", "something else\n")
+    project.commit()
+    assert pool.outlook().open == 0
+    assert pool.branches()[0].merged
+    assert pool.gc().branches[0].endswith("merged")
+    assert "refs/claude-pool/merged" not in project.git("for-each-ref")
