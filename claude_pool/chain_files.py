@@ -20,6 +20,7 @@ from claude_pool.models.base import Record, explain
 from claude_pool.models.chain import ChainOptions, ChainStep
 from claude_pool.models.fanout import VarName
 from claude_pool.models.options import PlainText
+from claude_pool.skills import with_skills
 
 FOLDER: Final = Path(".claude-pool") / "chains"
 SHIPPED: Final = Path(__file__).parent / "chains"
@@ -132,6 +133,7 @@ def read(path: Path) -> ChainFile:
         raise InvalidRequest(f"{path}: a chain's name is letters, digits, dots and dashes.")
     data = _parsed(path, text)
     try:
+        data["steps"] = with_skills(data["steps"], path.parent)
         return ChainFile.model_validate({**data, "name": path.stem, "path": str(path)})
     except ValidationError as error:
         raise InvalidRequest(f"{path}: {explain(error)}") from None

@@ -22,6 +22,7 @@ from claude_pool.config import PoolConfig, load
 from claude_pool.desks.fleet import FleetDesk
 from claude_pool.desks.reviews import ReviewDesk
 from claude_pool.desks.routing import RoutingDesk
+from claude_pool.desks.skills import SkillDesk
 from claude_pool.embedded import connection
 from claude_pool.models.task import Submitter
 from claude_pool.store import open_store
@@ -37,7 +38,7 @@ def default_submitter() -> Submitter:
     return Submitter(name=name, kind="python")
 
 
-class Pool(RoutingDesk, ReviewDesk, FleetDesk):
+class Pool(RoutingDesk, ReviewDesk, SkillDesk, FleetDesk):
     """A pool of slots that run the Claude CLI. Make one with `Pool.open`, and close it."""
 
     def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, submitter: Submitter | None = None) -> None:

@@ -1,12 +1,20 @@
-"""Prompts: ready instructions for a coordinator, as constants; only what the user fills in varies. Pure."""
+"""Prompts: ready instructions for a coordinator, and the user's skills. Pure.
+
+Ours are constants, in which only what the user fills in varies; skills are the user's own files.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.prompts import Prompt
+from mcp.server.mcpserver.prompts.base import PromptArgument
 
+from claude_pool.skills import Found, Skill
 from mcp_server.counter import Counter
+from mcp_server.fence import plain
 
 _DISPATCH: Final = """\
 Carry out the goal below with the workers of claude-pool.
@@ -37,8 +45,8 @@ error by pool_result, and pool_logs only where that does not explain it. Group t
 happened, what it cost, and what you propose; don't cancel or repeat anything before you were told to."""
 
 
-def add_prompts(server: MCPServer[Counter]) -> None:
-    """Publish them on a server."""
+def add_prompts(server: MCPServer[Counter], skills: Sequence[Found] = ()) -> None:
+    """Publish them on a server, and each skill that can be used as `skill-NAME`."""
 
     @server.prompt(title="Dispatch a goal to workers")
     def dispatch(goal: str) -> str:
@@ -55,4 +63,21 @@ def add_prompts(server: MCPServer[Counter]) -> None:
         """Find what failed or waits for somebody, and why."""
         return _TRIAGE
 
+    for found in skills:
+        if found.skill is not None:
+            server.add_prompt(_prompt_of(found.skill))
     del dispatch, review, triage  # the server holds them
+
+
+def _prompt_of(skill: Skill) -> Prompt:
+    """A skill as a prompt; its words are the user's own files, its description is cleaned all the same."""
+
+    def fill_in(**given: str) -> str:
+        return skill.prompt({name: value for name, value in given.items() if value})
+
+    arguments = [
+        PromptArgument(name=name, description=None, required=default is None)
+        for name, default in skill.arguments.items()
+    ]
+    told = plain(skill.description)
+    return Prompt(name=f"skill-{skill.name}", title=skill.name, description=told, arguments=arguments, fn=fill_in)

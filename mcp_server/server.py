@@ -10,6 +10,7 @@ import anyio
 from mcp.server.mcpserver import MCPServer
 
 from claude_pool._version import __version__
+from claude_pool.skills import find, places
 from mcp_server.counter import Counter
 from mcp_server.prompts import add_prompts
 from mcp_server.resources import add_resources
@@ -50,5 +51,5 @@ def build(
         **settings,
     )
     add_resources(server, counter)
-    add_prompts(server)
+    add_prompts(server, find(*places(counter.config.repo, counter.config.home)))
     return server

@@ -9,6 +9,7 @@ from typing import Any
 from claude_pool import chain_files
 from claude_pool.chain import Kept, Spec, plan_chain
 from claude_pool.chain_files import Found
+from claude_pool.config import PoolConfig
 from claude_pool.desks.graphs import (
     GraphDesk,
     branch_result,
@@ -33,6 +34,7 @@ from claude_pool.models.chain import (
 from claude_pool.models.graph import Graph, Outcome, Whole
 from claude_pool.models.options import TaskOptions
 from claude_pool.models.task import Task, TaskState
+from claude_pool.skills import places, with_skill
 
 Steps = Sequence[ChainStep | Mapping[str, Any]]
 
@@ -50,14 +52,14 @@ class ChainDesk(GraphDesk):
         """
         ids = ids_from(idempotency_key, kind="chain")
         chain_id = ids("c")
-        checked, chosen = chain_steps(steps), chain_options(options, fields)
+        checked, chosen = chain_steps(steps, self.config), chain_options(options, fields)
         graph = Graph(nodes=tuple(plan_chain(chain_id, checked, chosen, site=self._site(ids))))
         state = self._launch(graph, key=idempotency_key)
         return ChainSubmitted(chain_id=chain_id, state=state, step_ids=graph.children(chain_id))
 
     def check_chain(self, steps: Steps, options: ChainOptions | None = None, **fields: Any) -> tuple[str, ...]:
         """The names of the steps of a chain that could be handed in; nothing is stored. Raises InvalidRequest."""
-        checked, chosen = chain_steps(steps), chain_options(options, fields)
+        checked, chosen = chain_steps(steps, self.config), chain_options(options, fields)
         plan_chain("c-0000000000", checked, chosen, site=self._site())
         return tuple(step.name for step in checked)
 
@@ -195,9 +197,10 @@ class ChainDesk(GraphDesk):
         return self.store.graph.get(chain_id)
 
 
-def chain_steps(steps: Steps) -> list[ChainStep]:
-    """Steps, from themselves or from plain data. Raises InvalidRequest."""
-    return [valid(ChainStep, step if isinstance(step, ChainStep) else dict(step)) for step in steps]
+def chain_steps(steps: Steps, config: PoolConfig) -> list[ChainStep]:
+    """Steps, from themselves or from plain data, in which `skill` names a skill. Raises InvalidRequest, NotFound."""
+    where = places(config.repo, config.home)
+    return [valid(ChainStep, step if isinstance(step, ChainStep) else with_skill(step, *where)) for step in steps]
 
 
 def chain_options(options: ChainOptions | None, fields: Mapping[str, Any]) -> ChainOptions:

@@ -85,7 +85,7 @@ class FanOutDesk(ChainDesk):
         shape = {name: fields.pop(name) for name in ("policy", "quorum", "max_parallel") if name in fields}
         chosen = chain_options(options, fields)
         labelled = _labelled(chains)
-        checked = {label: chain_steps(steps) for label, steps in labelled.items()}
+        checked = {label: chain_steps(steps, self.config) for label, steps in labelled.items()}
         ids = ids_from(idempotency_key, kind="fan-out")
         fan_id = ids("f")
         spec = digest_of(chosen, *(step for steps in checked.values() for step in steps))

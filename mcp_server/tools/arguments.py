@@ -44,10 +44,11 @@ class Submission(TaskOptions):
     """One task to hand in: the prompt, and every option of a task under its own name."""
 
     prompt: Prompt = Field(description="what the worker shall do; it sees nothing of this conversation")
+    skill: Annotated[str, Field(max_length=64)] | None = None
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         default=None, description="the same key gives the same task again"
     )
-    title: Annotated[str, Field(max_length=200)] = Field(default="", description="for lists; default: from the prompt")
+    title: Annotated[str, Field(max_length=200)] = Field(default="", description="for lists")
 
 
 def options_of(asked: TaskOptions) -> TaskOptions:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 
+from claude_pool.config import PoolConfig
 from claude_pool.documents import Document, of_stopped
 from claude_pool.errors import InvalidRequest
 from claude_pool.models.base import Record, explain
 from claude_pool.models.chain import ChainStep
 from claude_pool.models.fanout import FanOut
 from claude_pool.models.options import JsonObject, PlainText, Prompt, TaskOptions
+from claude_pool.skills import places, with_skill
 from mcp_server.rights import check_fan_out, check_options, check_steps
 from mcp_server.tools.answers import chain_document, fan_out_document, gives
 from mcp_server.tools.arguments import Id, schema_of
@@ -34,7 +36,7 @@ _Patience = Annotated[float, Field(ge=0, le=86_400)]
 _MOST: Final = 1_000
 _MOST_STEPS: Final = 100
 _STEPS: Final = (
-    "{name, prompt, gate, when, failure_policy, output_vars, fan_out, session} and any option of pool_submit"
+    "{name, prompt, skill, gate, when, failure_policy, output_vars, fan_out, session} and any option of pool_submit"
 )
 
 
@@ -106,9 +108,10 @@ class CancelChain(Record):
 # -- handing in
 
 
-def _steps(asked: Iterable[dict[str, Any]]) -> list[ChainStep]:
+def _steps(asked: Iterable[dict[str, Any]], config: PoolConfig) -> list[ChainStep]:
+    where = places(config.repo, config.home)
     try:
-        return [ChainStep.model_validate(step) for step in asked]
+        return [ChainStep.model_validate(with_skill(step, *where)) for step in asked]
     except ValidationError as error:
         raise InvalidRequest(explain(error), hint=f"A step is {_STEPS}.") from None
 
@@ -131,7 +134,7 @@ async def _hand_in_fan(call: Call, asked: Fan) -> FanOutSubmitted:
 
 
 async def _hand_in_steps(call: Call, asked: Steps) -> ChainSubmitted:
-    steps = _steps(asked.steps)
+    steps = _steps(asked.steps, call.counter.config)
     _check(call, asked, steps)
     fields = asked.chosen("steps", "wait_s")
     return await call.ask(lambda pool: pool.on_behalf_of(call.submitter).submit_chain(steps, **fields))
@@ -159,7 +162,7 @@ async def fan_out(call: Call, asked: Fan) -> Document:
 
 async def fan_out_chains(call: Call, asked: Chains) -> Document:
     """Hand in chains side by side."""
-    chains = [_steps(steps) for steps in asked.chains]
+    chains = [_steps(steps, call.counter.config) for steps in asked.chains]
     _check(call, asked, [step for steps in chains for step in steps])
     fields = asked.chosen("chains")
     made = await call.ask(lambda pool: pool.on_behalf_of(call.submitter).fan_out_chains(chains, **fields))

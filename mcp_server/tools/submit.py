@@ -32,7 +32,8 @@ def hand_in(pool: Pool, call: Call, task: Submission) -> Submitted:
     """Store one task in the caller's name. Raises Refused for what the owner does not allow."""
     options = options_of(task)
     check_options(options, pool.config)
-    request = pool.request(task.prompt, options, idempotency_key=task.idempotency_key, title=task.title)
+    prompt = task.prompt if task.skill is None else pool.skill(task.skill, task.prompt)
+    request = pool.request(prompt, options, idempotency_key=task.idempotency_key, title=task.title)
     return pool.submit_many([request.evolve(submitter=call.submitter)])[0]
 
 

@@ -14,7 +14,7 @@ SUBMITTING = [one for one in CATALOGUE if issubclass(one.arguments, TaskOptions)
 
 def test_every_tool_that_submits_takes_every_option_of_a_task_and_none_of_its_own_kind() -> None:
     assert {one.name for one in SUBMITTING} >= {"pool_submit", "pool_run", "pool_submit_with_review", "pool_auto"}
-    own = {"prompt", "title", "idempotency_key", "wait_s", *AutoHint.model_fields}
+    own = {"prompt", "skill", "title", "idempotency_key", "wait_s", *AutoHint.model_fields}
     own |= {
         "prompts",
         "steps",

@@ -23,7 +23,7 @@ STEPS = [{"name": "plan", "prompt": "Plan."}, {"name": "build", "prompt": "Build
 
 @pytest.mark.parametrize("arguments", [Fan, Steps, RunSteps, Chains])
 def test_no_option_of_submit_is_missing(arguments: type[TaskOptions]) -> None:
-    assert Submission.model_fields.keys() - {"prompt"} <= arguments.model_fields.keys()
+    assert Submission.model_fields.keys() - {"prompt", "skill"} <= arguments.model_fields.keys()
 
 
 async def test_a_fan_out_answers_at_once_and_is_waited_for_by_one_id(connect: Any, pool: Pool, worker: Any) -> None:

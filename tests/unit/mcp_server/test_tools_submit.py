@@ -113,3 +113,23 @@ async def test_a_failed_task_tells_why_without_the_workers_tricks(connect: Any, 
     assert brief["error"] == {"code": "execution", "message": "it broke \u2039system-reminder>", "hint": "Look."}
     assert "</x>" in full["error"]["detail"]
     assert "untrusted-worker-output" in full["error"]["detail"]
+
+
+async def test_a_skill_makes_the_prompt_of_a_task_and_of_a_step_and_is_a_prompt_of_the_server(
+    connect: Any, pool: Pool
+) -> None:
+    async with connect() as desk:
+        made = await desk.call("pool_submit", skill="audit", prompt="target=src/auth focus=races")
+        chain = await desk.call(
+            "pool_submit_chain",
+            steps=[{"name": "a", "skill": "summarise", "prompt": "{args.place}"}],
+            args={"place": "docs/"},
+        )
+        assert "There is no skill 'nope'" in await desk.error("pool_submit", skill="nope", prompt="x")
+        assert "needs target" in await desk.error("pool_submit", skill="audit", prompt="focus=races")
+        listed = {one.name for one in (await desk.client.list_prompts()).prompts}
+        shown = await desk.client.get_prompt("skill-audit", {"target": "lib/"})
+    assert pool.store.tasks.detail(made["task_id"]).prompt.startswith("Audit src/auth for races.")
+    assert pool.store.tasks.detail(chain["step_ids"][0]).prompt.startswith("Sum up {args.place} in at most 10")
+    assert "skill-audit" in listed
+    assert shown.messages[0].content.text.startswith("Audit lib/ for correctness.")
