@@ -79,5 +79,11 @@ def _prompt_of(skill: Skill) -> Prompt:
         PromptArgument(name=name, description=None, required=default is None)
         for name, default in skill.arguments.items()
     ]
-    told = plain(skill.description)
-    return Prompt(name=f"skill-{skill.name}", title=skill.name, description=told, arguments=arguments, fn=fill_in)
+    return Prompt(
+        name=f"skill-{skill.name}",
+        title=skill.name,
+        description=plain(skill.description),
+        arguments=arguments,
+        fn=fill_in,
+        context_kwarg=None,
+    )
