@@ -10,7 +10,7 @@ in is never looked at again. Everything wrong with a file is said with its path,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -28,7 +28,6 @@ LARGEST: Final = 1 << 20
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _WORD: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 _MARKER: Final = re.compile(rf"\$\{{({_WORD})\}}|\$({_WORD})")
-_ARGUMENT: Final = re.compile(rf"({_WORD})(?:=(.*?))?(?=\s+{_WORD}(?:=|\s|$)|\s*$)")
 _GIVEN: Final = re.compile(rf"(?:^|\s)({_WORD})=")
 
 
@@ -70,8 +69,7 @@ class Skill(Record):
             return {}
         starts = [match for match in _GIVEN.finditer(text) if match[1] in self.arguments]
         if starts and not text[: starts[0].start()].strip():
-            ends = [*(match.start() for match in starts[1:]), len(text)]
-            return {match[1]: text[match.end() : end].strip() for match, end in zip(starts, ends, strict=True)}
+            return dict(_pairs(text, starts))
         return dict(zip(names, text.split(maxsplit=len(names) - 1), strict=False))
 
 
@@ -145,7 +143,7 @@ def read(path: Path) -> Skill:
     try:
         return Skill(
             **{"name": path.parent.name, **fields},
-            arguments={match[1]: match[2] for match in _ARGUMENT.finditer(head.get("arguments", ""))},
+            arguments=_arguments(head.get("arguments", "")),
             body=body.strip(),
             folder=str(path.parent),
         )
@@ -161,6 +159,18 @@ def _parts(text: str) -> tuple[dict[str, str] | None, str]:
         return None, text
     lines = re.finditer(r"^([a-z-]+):[ \t]*(.*?)[ \t]*$", match[1], re.MULTILINE)
     return {line[1]: line[2].strip("\"'") for line in lines}, text[match.end() :]
+
+
+def _arguments(text: str) -> dict[str, str | None]:
+    """First the names of those that have to be given, then `NAME=default …`; a default may have blanks."""
+    starts = list(_GIVEN.finditer(text))
+    first = starts[0].start() if starts else len(text)
+    return dict.fromkeys(text[:first].split()) | dict(_pairs(text, starts))
+
+
+def _pairs(text: str, starts: Sequence[re.Match[str]]) -> Iterator[tuple[str, str]]:
+    ends = [*(match.start() for match in starts[1:]), len(text)]
+    return ((match[1], text[match.end() : end].strip()) for match, end in zip(starts, ends, strict=True))
 
 
 def _together(given: str | Mapping[str, str]) -> str:

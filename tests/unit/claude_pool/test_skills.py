@@ -61,6 +61,11 @@ def test_arguments_come_by_name_by_place_or_from_their_defaults() -> None:
     assert one.prompt({"target": "x"}) == "x, speed; all: target: x; here: /f"
 
 
+def test_a_default_may_have_blanks(tmp_path: Path) -> None:
+    path = write(tmp_path, "s", "x", head="description: d\narguments: what lines=10 reader=a developer new to it")
+    assert skills.read(path).arguments == {"what": None, "lines": "10", "reader": "a developer new to it"}
+
+
 def test_what_is_put_in_is_never_looked_at_again() -> None:
     assert skill("$a $b", a=None, b=None).prompt({"a": "$b", "b": "$a"}) == "$b $a"
     assert skill("costs $5 and $HOME").prompt() == "costs $5 and $HOME"
