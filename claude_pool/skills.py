@@ -170,7 +170,7 @@ def _arguments(text: str) -> dict[str, str | None]:
 
 def _pairs(text: str, starts: Sequence[re.Match[str]]) -> Iterator[tuple[str, str]]:
     ends = [*(match.start() for match in starts[1:]), len(text)]
-    return ((match[1], text[match.end() : end].strip()) for match, end in zip(starts, ends, strict=True))
+    return ((match[1], text[match.end() : end].strip()) for match, end in zip(starts, ends, strict=False))
 
 
 def _together(given: str | Mapping[str, str]) -> str:
