@@ -39,6 +39,8 @@ from claude_pool.testing.redis_server import RedisServer, find_program, short_fo
 PATIENCE_S = 300.0
 BATCH = 50
 _EMPTY = ("leases", "due", "bells", "slots", "nodes", "deadlines", "stopping")
+LEAST_USD, MORE_USD = 3.0, 12.0
+"""The pool's limit is raised when so little is left; all slots at work reserve all of it between them."""
 MISS_S = 2.0
 """How long a fault waits for somebody to hit."""
 
@@ -204,10 +206,17 @@ class _Storm:
             events, self._cursor = self._store.events.read(self._cursor, block_ms=200, limit=5_000)
             self.history.events += events
             self.history.samples.append(self._money())
+            self._give_money()
         except PoolError:
             time.sleep(0.05)
             return True
         return bool(events)
+
+    def _give_money(self) -> None:
+        """An operator who gives more when the pool has nearly spent what it may."""
+        now = self.history.samples[-1]
+        if now.limit is None or now.limit - now.spent < to_micros(LEAST_USD):
+            self._pool.set_budget(now.spent / 1e6 + MORE_USD)
 
     def _money(self) -> Money:
         status = self._store.pool.status()
@@ -319,6 +328,8 @@ class _Storm:
 
     def _all_settled(self) -> bool:
         parked = self._store.tasks.list(TaskFilter(states=(TaskState.PARKED,), limit=10_000)).tasks
+        if any(task.parked_for == "budget" for task in parked):
+            return False
         if any(task.parked_for == "breaker" and task.until_ms is None for task in parked):
             self._store.pool.close_breaker()
         return all(task.waits_for_somebody for task in parked)
