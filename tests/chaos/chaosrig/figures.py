@@ -27,8 +27,8 @@ from claude_pool.testing.node import TestNode, until
 from claude_pool.testing.redis_server import RedisServer, find_program, short_folder
 
 WAIT_S = 60.0
-RESTED_S = 1.2
-"""A slot that is killed younger than this counts as one that can't start, and is started again with pauses."""
+RESTED_S = 0.4
+"""A slot that is registered hears doorbells by then; killed before, it would count as one that can not start."""
 
 
 @dataclass(frozen=True, slots=True)
