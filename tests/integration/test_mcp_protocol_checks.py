@@ -46,7 +46,7 @@ MUST_PASS = {
 }  # fmt: skip
 OLDEST_NODE = 20
 BY_NAME_ALONE = "Schema carries no validation keyword at all, so it"
-"""Meant: of a task's seldom options only the name is shown, or the definitions would cost each session half as much again.
+"""Meant: of a task's seldom options only the name is shown, or the definitions would cost a session half as much again.
 The record behind them checks them all the same, with better words."""
 
 
