@@ -50,6 +50,10 @@ SWEPT = ("integration", "e2e", "chaos")
 PATIENCE_S = 15.0
 
 
+# A shell starts what it puts into the background deaf to Ctrl-C, and every program that we start would be deaf as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # -- components
 
 

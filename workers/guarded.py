@@ -64,6 +64,8 @@ class Child:
     mark: str
     program: str = ""
     cwd: str = ""
+    since: int = 0
+    """When its guard started, in the kernel's ticks: nothing that is older can be of its tree."""
 
     def close(self) -> None:
         """Close our ends; for who does not close them one by one."""
@@ -148,7 +150,7 @@ class Guard:
         pipes = [os.pipe() for _ in range(3)]
         theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
         ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
-        child = Child(number, 0, *ours, mark=mark, program=argv[0], cwd=cwd)
+        child = Child(number, 0, *ours, mark=mark, program=argv[0], cwd=cwd, since=proctable.born(self.pid or 0))
         try:
             self._send({"do": "spawn", **order}, theirs)
         except CliError:
@@ -226,7 +228,7 @@ class Guard:
         ours, theirs = socket.socketpair()
         ours.settimeout(_SEND_S)
         needed = {name: os.environ[name] for name in _NEEDED if name in os.environ}
-        env = {**needed, **self._mark, ROLE: "guard", OWNER: _this_process()}
+        env = {**needed, **self._mark, ROLE: "guard", OWNER: f"{os.getpid()}:{proctable.born(os.getpid())}"}
         script = str(Path(__file__).with_name("guard.py"))
         argv = [sys.executable, "-I", "-S", "-E", script, str(theirs.fileno())]
         try:
@@ -343,11 +345,6 @@ class Guard:
             self._deadline = None
 
 
-def _this_process() -> str:
-    me = proctable.look_up(os.getpid())
-    return f"{os.getpid()}:{me.start_ticks if me else 0}"
-
-
 def _close_all(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
@@ -380,11 +377,15 @@ def _clear(child: Child) -> tuple[int, int]:
     return result
 
 
+def _newer(proc: Proc, child: Child) -> bool:
+    return proc.start_ticks >= child.since and not proctable.carries(proc.pid, _GUARD_ROLE)
+
+
 def _left_of(child: Child) -> set[Proc]:
     """What carries the run's mark, what fell to this process as an orphan, and all below them.
 
-    A direct child in another session than ours that is no guard is an orphan of a guard that died: a slot starts
-    nothing else that would outlive a call.
+    A direct child in another session than ours that came after the guard and is none is an orphan of the guard that
+    died: a slot starts nothing else that would outlive a call.
     """
     procs = proctable.table()
     me = procs[os.getpid()]
@@ -392,6 +393,6 @@ def _left_of(child: Child) -> set[Proc]:
         proc
         for proc in procs.values()
         if proctable.carries(proc.pid, child.mark.encode())
-        or (proc.ppid == me.pid and proc.sid != me.sid and not proctable.carries(proc.pid, _GUARD_ROLE))
+        or (proc.ppid == me.pid and proc.sid != me.sid and _newer(proc, child))
     }
     return (roots | proctable.descendants(procs, [proc.pid for proc in roots])) - {me}

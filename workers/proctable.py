@@ -70,6 +70,12 @@ def look_up(pid: int) -> Proc | None:
     return Proc(pid, int(fields[19]), int(fields[1]), int(fields[3]))
 
 
+def born(pid: int) -> int:
+    """When a living process started, in ticks since boot; 0 of any other."""
+    found = look_up(pid)
+    return found.start_ticks if found else 0
+
+
 def table() -> dict[int, Proc]:
     """All living processes by pid, the youngest first; empty where there is no /proc.
 

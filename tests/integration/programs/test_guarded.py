@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -291,6 +292,24 @@ def test_signals_that_stop_other_programs_do_not_stop_the_guard(guard: Guard, en
     child.close()
     assert facts is not None
     assert facts.code == 0
+
+
+def test_what_this_process_started_before_the_guard_outlives_a_guard_that_is_killed(env: dict[str, str]) -> None:
+    older = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    try:
+        time.sleep(2 / os.sysconf("SC_CLK_TCK"))  # ages are told in ticks
+        with Guard.start(mark={}) as guard:
+            child = sh(guard, env, "setsid sleep 1000 & echo ok; sleep 1000")
+            assert first_line(child) == "ok"
+            assert guard.pid is not None
+            os.kill(guard.pid, signal.SIGKILL)
+            assert guard.wait_exit(20)
+            child.close()
+        assert marked(env) == []
+        assert older.poll() is None
+    finally:
+        older.kill()
+        older.wait()
 
 
 def test_many_runs_leave_no_descriptor_and_no_zombie(guard: Guard, env: dict[str, str]) -> None:
