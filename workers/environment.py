@@ -43,6 +43,9 @@ NEVER: Final = re.compile(
 _FIXED: Final = {
     "TERM": "dumb",
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
+    # notes of one task would be in the next one's prompt, and their path, the slot's own, at the head of every prompt:
+    # no two slots would share a cached prefix
+    "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",
     "DISABLE_TELEMETRY": "1",

@@ -81,6 +81,20 @@ def test_in_a_repository_a_spare_knows_the_branch_that_it_works_on(
     assert f"Current branch: pool/{result.task_id}" in asked
 
 
+def test_two_slots_send_the_same_bytes_ahead_of_the_task_so_that_they_share_the_prompt_cache(
+    make_node: Callable[..., TestNode], tmp_path: Path
+) -> None:
+    node = make_node("off", slots=2)
+    ids = [node.pool.submit(f"[[sleep:1]][[reply:{number}]]", system_prompt="Be brief.").task_id for number in (1, 2)]
+    node.pool.wait(ids, timeout_s=WAIT_S)
+    assert len({node.pool.get(task_id).slot for task_id in ids}) == 2
+    asked = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("0*.json"))]
+    one, other = (body for body in asked if "[[reply:" in json.dumps(body["messages"]))
+    assert one["messages"] != other["messages"]
+    assert json.dumps([one["tools"], one["system"]]) == json.dumps([other["tools"], other["system"]])
+    assert "persistent file-based memory" not in json.dumps(one)
+
+
 def test_a_reused_process_takes_nothing_from_one_task_to_the_next(
     make_node: Callable[..., TestNode], tmp_path: Path
 ) -> None:
