@@ -97,7 +97,10 @@ def _free(ground: Ground, branch: str, own: Path | None) -> list[str]:
         if is_held(lock):
             raise WorkspaceBusy(f"{branch} is being worked on in {checkout.path}.")
         with hold(lock, wait_s=1):
-            warnings += other.rescue().warnings
+            if other.note.branch:
+                warnings += other.rescue().warnings
+            else:  # it died between taking the branch and noting it: nothing was done there
+                other.let_go(branch)
     return warnings
 
 

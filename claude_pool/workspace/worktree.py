@@ -215,9 +215,9 @@ class WorktreeManager:
         self.git.run("read-tree", "--reset", "-u", tip)
         self.git.run("clean", "--force", "--force", "-d", "--quiet")
 
-    def let_go(self) -> None:
-        """Detach the tree from its branch; the files stay as they are."""
-        branch = self.note.branch
+    def let_go(self, branch: str = "") -> None:
+        """Detach the tree from its branch; the files stay as they are. `branch`: of a tree whose note has none."""
+        branch = self.note.branch or branch
         if branch and (tip := self.ground.tip(branch)) is not None:
             self.git.run("update-ref", "--no-deref", "HEAD", tip)
         self.write_note(task="", branch="", since="")
