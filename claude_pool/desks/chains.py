@@ -274,6 +274,6 @@ def _fan_progress(fan: Whole) -> StepProgress:
         cost_usd=fan.cost_usd,
         started_ms=fan.started_ms,
         ended_ms=fan.ended_ms,
-        progress="gathering" if fan.gathering else f"{fan.ended} of {fan.total}",
+        progress="gathering" if fan.gathering and not fan.state.final else f"{fan.ended} of {fan.total}",
         error=fan.error,
     )

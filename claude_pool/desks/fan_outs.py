@@ -127,7 +127,7 @@ class FanOutDesk(ChainDesk):
             open=whole.open,
             waiting=whole.waiting is not None,
             gather_id=whole.gather,
-            gathering=whole.gathering,
+            gathering=whole.gathering and not whole.state.final,
             cost_usd=whole.cost_usd,
             budget_usd=whole.budget_usd,
             created_ms=whole.created_ms,

@@ -7,9 +7,9 @@ ceiling before anything is stored.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from claude_pool.config import PoolConfig
 from claude_pool.documents import Document, of_stopped
@@ -69,8 +69,18 @@ class Fan(Whole):
 class Steps(Whole):
     """Steps one after the other."""
 
-    steps: Annotated[tuple[JsonObject, ...], Field(min_length=1, max_length=_MOST_STEPS)] = Field(description=_STEPS)
+    steps: Annotated[tuple[JsonObject, ...], Field(max_length=_MOST_STEPS)] = Field(default=(), description=_STEPS)
+    chain: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+        default=None, description="instead of steps: a reusable chain"
+    )
     args: dict[str, Any] = Field(default_factory=dict[str, Any], description="for {args.NAME}")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if bool(self.steps) == (self.chain is not None):
+            msg = "give steps, or chain, the name of a reusable one: one of the two"
+            raise ValueError(msg)
+        return self
 
 
 class RunSteps(Steps):
@@ -134,10 +144,23 @@ async def _hand_in_fan(call: Call, asked: Fan) -> FanOutSubmitted:
 
 
 async def _hand_in_steps(call: Call, asked: Steps) -> ChainSubmitted:
+    if asked.chain is not None:
+        return await call.ask(lambda pool: _hand_in_named(pool, call, asked, asked.chain or ""))
     steps = _steps(asked.steps, call.counter.config)
     _check(call, asked, steps)
-    fields = asked.chosen("steps", "wait_s")
+    fields = asked.chosen("steps", "chain", "wait_s")
     return await call.ask(lambda pool: pool.on_behalf_of(call.submitter).submit_chain(steps, **fields))
+
+
+def _hand_in_named(pool: Pool, call: Call, asked: Steps, name: str) -> ChainSubmitted:
+    """A reusable chain that can be seen from where the server runs; the ceiling holds for it as well."""
+    found = pool.named_chain(name)
+    if found.chain is None:
+        raise InvalidRequest(f"The chain {name} can't be used: {found.trouble}")
+    _check(call, asked, list(found.chain.steps))
+    check_options(found.chain.options.step_options, call.counter.config)
+    fields = asked.chosen("steps", "chain", "args", "wait_s")
+    return pool.on_behalf_of(call.submitter).submit_named_chain(name, asked.args, **fields)
 
 
 def _check(call: Call, asked: Whole, steps: list[ChainStep]) -> None:

@@ -244,6 +244,20 @@ def test_a_review_holds_the_chain_until_somebody_approves(pool: Pool) -> None:
     assert pool.chain_result(chain_id).final_output == "echo: look at me"
 
 
+def test_a_whole_chain_is_reviewed_at_its_end_and_a_rejection_has_the_last_step_done_again(pool: Pool) -> None:
+    chain_id = pool.submit_chain([step("a", ok("x")), step("b", "{previous_output}")], review=True).chain_id
+    (waiting,) = pool.wait([chain_id], timeout_s=WAIT_S).finished
+    assert waiting.state is TaskState.PENDING_REVIEW
+    first, last = pool.chain_progress(chain_id).steps
+    pool.reject(last.id, "Say it louder.")
+    until(lambda: pool.get(last.id).counters.runs == 2 and pool.get(chain_id).settled, "the second answer")
+    assert pool.chain_result(chain_id).state is TaskState.PENDING_REVIEW
+    pool.approve(last.id)
+    pool.wait([chain_id], timeout_s=WAIT_S)
+    assert pool.get(chain_id).state is TaskState.COMPLETED
+    assert pool.get(first.id).counters.runs == 1
+
+
 def test_a_failure_is_recovered_by_another_prompt_and_a_stronger_model(pool: Pool) -> None:
     result = pool.run_chain(
         [

@@ -296,3 +296,24 @@ def test_a_repeat_is_told_the_error_and_may_get_a_stronger_model() -> None:
 def test_a_step_that_is_passed_over_is_skipped_and_not_cancelled_by_anybody() -> None:
     verdict = passed_over("its condition does not hold")
     assert (verdict.to, verdict.skipped, verdict.cost_usd) == (TaskState.CANCELLED, True, 0)
+
+
+def test_a_chain_that_is_reviewed_as_a_whole_holds_its_last_step_alone() -> None:
+    nodes = plan({"name": "a", "prompt": "x"}, {"name": "b", "prompt": "y"}, review=True)
+    assert [node.request.options.review for node in tasks(nodes)] == [False, True]
+    fan = {"branches": ["p"], "gather": "g"}
+    nodes = plan({"name": "a", "fan_out": fan}, review=True)
+    assert [node.request.options.review for node in tasks(nodes)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"name": "a", "prompt": "x", "when": "{args.n}"},
+        {"name": "a", "prompt": "x", "failure_policy": {"then": "skip"}},
+        {"name": "a", "fan_out": {"branches": ["p"]}},
+    ],
+)
+def test_a_last_step_that_nobody_could_review_is_refused(last: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="review"):
+        plan(last, review=True, args={"n": "1"})

@@ -186,3 +186,48 @@ def test_where_workers_may_change_nothing_no_gate_runs_a_command(pool: Pool) -> 
     check_steps([step], pool.config)
     with pytest.raises(Exception, match="command as its gate"):
         check_steps([step], pool.config.model_copy(update={"permission_ceiling": "plan"}))
+
+
+async def test_a_reusable_chain_is_handed_in_by_its_name_and_never_by_a_path(connect: Any, pool: Pool) -> None:
+    async with connect() as desk:
+        answer = await desk.call("pool_submit_chain", chain="review-and-fix", args={"change": "HEAD"}, model="haiku")
+        missing = await desk.error("pool_submit_chain", chain="review-and-fix")
+        path = await desk.error("pool_submit_chain", chain="/etc/passwd.toml")
+        both = await desk.error("pool_submit_chain", chain="review-and-fix", steps=[{"name": "a", "prompt": "x"}])
+        neither = await desk.error("pool_chain")
+    whole = pool.store.graph.get(answer["chain_id"])
+    assert (whole.title, whole.args["change"], whole.total) == ("review-and-fix", "HEAD", 3)
+    assert "what to review" in missing
+    assert "chain:" in path
+    assert all("one of the two" in said for said in (both, neither))
+    assert len(pool.chains()) == 1
+
+
+async def test_a_chain_that_is_reviewed_as_a_whole_waits_at_its_end(connect: Any, pool: Pool, worker: Any) -> None:
+    steps = [{"name": "look", "prompt": "x"}, {"name": "tell", "prompt": "y"}]
+    async with connect() as desk:
+        answer = await desk.call("pool_submit_chain", steps=steps, review=True)
+        first, last = answer["step_ids"]
+        assert not pool.get(first).options.review
+        worker.do(first, output="a")
+        worker.do(last, TaskState.PENDING_REVIEW, output="b")
+        waited = await desk.call("pool_wait", ids=[answer["chain_id"]], timeout_s=0)
+        await desk.call("pool_approve_result", task_id=last)
+        found = await desk.call("pool_chain_result", chain_id=answer["chain_id"])
+    assert waited["finished"][0]["state"] == "pending_review"
+    assert found["state"] == "completed"
+
+
+async def test_logs_and_results_take_the_id_of_a_chain(connect: Any, pool: Pool, worker: Any) -> None:
+    async with connect() as desk:
+        answer = await desk.call("pool_submit_chain", steps=[{"name": "look", "prompt": "x"}])
+        (step,) = answer["step_ids"]
+        run_id = worker.start(step)
+        worker.say(step, run_id, "reads the file")
+        worker.finish(step, run_id, output="the end")
+        log = await desk.call("pool_logs", task_id=answer["chain_id"])
+        result = await desk.call("pool_result", task_id=answer["chain_id"])
+    assert "look (" in log["log"]
+    assert "reads the file" in log["log"]
+    assert (result["state"], result["cost_usd"]) == ("completed", 0.0125)
+    assert "the end" in result["output"]
