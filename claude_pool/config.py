@@ -62,6 +62,9 @@ class PoolConfig(BaseSettings):
     permission_ceiling: PermissionMode | None = Field(
         default=None, description="most that can be asked for over MCP; none: permission_mode, else acceptEdits"
     )
+    claude_md: bool = Field(
+        default=True, description="append the CLAUDE.md of the pool's own repository to workers' system prompt"
+    )
     trust_repo: bool = Field(
         default=False, description="let the CLI load settings, hooks and MCP servers of the repository"
     )

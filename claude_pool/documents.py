@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from claude_pool.errors import PoolError
 from claude_pool.models.base import Record
+from claude_pool.models.context import ContextEntry
 from claude_pool.models.events import LogEntry
 from claude_pool.models.pool import DrainSummary, Finding, Node, PoolStatus, Slot
 from claude_pool.models.route import AutoRoute, AutoSubmitted
@@ -36,6 +37,17 @@ def of_submitted(answer: Submitted) -> Document:
     """`task_id state`; `created` is there, and false, when the idempotency key gave an earlier task."""
     document: Document = {"task_id": answer.task_id, "state": answer.state.value}
     return document if answer.created else {**document, "created": False}
+
+
+def of_context(entry: ContextEntry, *, values: bool = True) -> Document:
+    """`key namespace bytes set_ms by`, and the value."""
+    document: Document = {"key": entry.key, "namespace": entry.namespace, "bytes": len(entry.value.encode())}
+    return document | {"set_ms": entry.set_ms, "by": entry.by} | ({"value": entry.value} if values else {})
+
+
+def of_context_list(entries: Iterable[ContextEntry], *, values: bool = True) -> Document:
+    """`entries`, in the order in which workers are told."""
+    return {"entries": [of_context(entry, values=values) for entry in entries]}
 
 
 def of_task(task: Task) -> Document:

@@ -27,6 +27,9 @@ All keys begin with the pool's name, so that pools can share a server. `<P>` bel
                                         `session:<id>`
     <P>:parcels                 zset    their names by when they were sent (ms)
     <P>:parcel_sizes            hash    their sizes, and under the empty name the sum
+    <P>:context                 hash    `<namespace> <key>` → when it was set, and its JSON
+    <P>:context_old:<field>     list    the values it had before, the latest first
+    <P>:context_bytes           string  size of all current values
     <P>:idem:<hash>             string  task id and request hash of an idempotency key; expires
     <P>:slots                   zset    slot ids by lease deadline (ms)
     <P>:busy                    set     ids of slots that run something

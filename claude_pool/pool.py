@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from claude_pool.broker import BackgroundBroker, Broker, CeleryBroker, LateBroker, make_app
 from claude_pool.config import PoolConfig, load
+from claude_pool.desks.context import ContextDesk
 from claude_pool.desks.fleet import FleetDesk
 from claude_pool.desks.reviews import ReviewDesk
 from claude_pool.desks.routing import RoutingDesk
@@ -38,7 +39,7 @@ def default_submitter() -> Submitter:
     return Submitter(name=name, kind="python")
 
 
-class Pool(RoutingDesk, ReviewDesk, SkillDesk, FleetDesk):
+class Pool(RoutingDesk, ReviewDesk, SkillDesk, FleetDesk, ContextDesk):
     """A pool of slots that run the Claude CLI. Make one with `Pool.open`, and close it."""
 
     def __init__(self, config: PoolConfig, store: Store, broker: Broker, *, submitter: Submitter | None = None) -> None:

@@ -25,6 +25,7 @@ from claude_pool.review import asked_again
 from claude_pool.store.base import Claim
 from claude_pool.workspace import Workspace
 from claude_pool.workspace.carry import is_address
+from workers.briefing import briefing, instructions_of
 from workers.command import Launch, LaunchRequest, build_launch
 from workers.furnish import furnish, node_config_dir, write_files
 from workers.outlook import outlook
@@ -154,10 +155,12 @@ class Running:
     def _launch(self, workspace: Workspace, session_id: str) -> Launch:
         claim, tools = self._claim, self._tools
         furnish(tools.place, sign_in=node_config_dir(tools.node_env))
+        instructions = instructions_of(workspace.path, self._options, self._settings)
+        told = briefing(self._options, tools.store.context.entries(), instructions)
         launch = build_launch(
             LaunchRequest(
                 binary=str(tools.binary().path),
-                options=self._options,
+                options=self._options.model_copy(update={"system_prompt": told}),  # longer than a caller's may be
                 run_id=claim.run_id,
                 task_id=self._task.id,
                 slot_id=tools.identity.slot_id,

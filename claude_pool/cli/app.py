@@ -33,6 +33,7 @@ VERBS: Final = {
     "discard": ("branches", "Branches"),
     "branches": ("branches", "Branches"),
     "gc": ("branches", "Branches"),
+    "context": ("context", "Workers"),
     "status": ("watching", "Look"),
     "list": ("watching", "Look"),
     "logs": ("watching", "Look"),
@@ -48,7 +49,10 @@ VERBS: Final = {
 }
 """verb → the file below `claude_pool.cli` and its heading in the help."""
 
-GROUPS: Final = {"chain": ("run", "submit", "check", "list", "show", "resume")}
+GROUPS: Final = {
+    "chain": ("run", "submit", "check", "list", "show", "resume"),
+    "context": ("set", "get", "delete", "list"),
+}
 """verb → its second words; the function behind `chain run` is `chain_run`."""
 
 _HELP: Final = """A pool of slots that run the Claude CLI: hand out tasks, watch them, take the results.

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from claude_pool.models.context import ContextStore
 from claude_pool.models.events import LogEntry, TaskEvent
 from claude_pool.models.graph import Graph, Inputs, Outcome, StepPlan, Whole
 from claude_pool.models.parcel import ParcelStore
@@ -388,6 +389,7 @@ class Store:
     reviews: ReviewStore
     graph: GraphStore
     parcels: ParcelStore
+    context: ContextStore
 
     def close(self) -> None:
         """Give connections back. Harmless twice."""

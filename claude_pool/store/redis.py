@@ -8,6 +8,7 @@ from typing import Any
 from claude_pool.config import PoolConfig
 from claude_pool.store.base import Store
 from claude_pool.store.client import Client, connect, fake_client
+from claude_pool.store.context import RedisContext
 from claude_pool.store.graph import RedisGraphs
 from claude_pool.store.house import RedisHouse
 from claude_pool.store.parcels import RedisParcels
@@ -40,6 +41,7 @@ def store_over(client: Client, config: PoolConfig) -> RedisStore:
         reviews=RedisReviews(client),
         graph=RedisGraphs(client),
         parcels=RedisParcels(client, config),
+        context=RedisContext(client),
         client=client,
     )
 

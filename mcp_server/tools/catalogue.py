@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from mcp_server.tools import branches, control, fleet, graphs, results, reviews, routing, submit, wait
+from mcp_server.tools import branches, context, control, fleet, graphs, results, reviews, routing, submit, wait
 from mcp_server.tools.tool import Definition
 
 CATALOGUE: Final[tuple[Definition, ...]] = (
@@ -22,6 +22,7 @@ CATALOGUE: Final[tuple[Definition, ...]] = (
     *routing.DEFINITIONS,
     *branches.DEFINITIONS,
     *graphs.DEFINITIONS,
+    *context.DEFINITIONS,
 )
 
 Toolset = Literal["core", "full"]

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from claude_pool.config import PoolConfig
+from claude_pool.models.context import ContextStore
 from claude_pool.models.parcel import ParcelStore
 from claude_pool.store import base, fake_store
 from claude_pool.testing.contracts import CONTRACTS
@@ -20,6 +21,7 @@ FACETS = {
     "reviews": base.ReviewStore,
     "graph": base.GraphStore,
     "parcels": ParcelStore,
+    "context": ContextStore,
 }
 
 

@@ -69,6 +69,8 @@ def test_descriptions_are_short_and_begin_like_a_sentence(one: object) -> None:
 def test_only_tools_that_change_nothing_are_read_only_and_only_ends_are_destructive() -> None:
     hints = {one.name: one.annotations for one in CATALOGUE}
     reading = {
+        "context_get",
+        "context_list",
         "pool_chain_result",
         "pool_diff",
         "pool_find_slots",
@@ -80,16 +82,17 @@ def test_only_tools_that_change_nothing_are_read_only_and_only_ends_are_destruct
     }
     assert {name for name, hint in hints.items() if hint.read_only_hint} == reading
     assert {name for name, hint in hints.items() if hint.destructive_hint} == {
+        "context_delete",
         "pool_cancel",
         "pool_cancel_chain",
         "pool_drain",
     }
 
 
-def test_names_are_unique_and_begin_with_pool() -> None:
+def test_names_are_unique_and_begin_with_pool_or_context() -> None:
     names = [one.name for one in CATALOGUE]
     assert len(set(names)) == len(names)
-    assert all(name.startswith("pool_") for name in names)
+    assert all(name.startswith(("pool_", "context_")) for name in names)
 
 
 def test_the_core_toolset_is_what_is_always_loaded() -> None:
