@@ -65,12 +65,13 @@ class FleetDesk(Desk):
         limit_s = self.config.drain_s if deadline_s is None else deadline_s
         leaving = [node for node in self.nodes() if node.alive and (nodes is None or node.identity.node in nodes)]
         names = {node.identity.node for node in leaving}
-        held = {slot.task_id for slot in self.slots() if slot.node in names and slot.task_id}
+        held = self._in_hand(names)
         costs = {task.id: task.cost_usd for task in self.store.tasks.get_many(sorted(held)).values()}
         mode = NodeMode.STOP if now else NodeMode.DRAIN
         deadline_ms = self.store.house.now_ms() + round(limit_s * 1000)
         for name in names:
             self.store.slots.order_node(name, mode=mode, deadline_ms=deadline_ms)
+        held |= self._in_hand(names)  # what was claimed before the order was heard
         left = self._until_gone(names, (0 if now else limit_s) + self._leave_s())
         after = self.store.tasks.get_many(sorted(held))
         return DrainSummary(
@@ -82,6 +83,9 @@ class FleetDesk(Desk):
             cost_usd=sum(task.cost_usd - costs.get(task.id, 0.0) for task in after.values()),
             timed_out=left > 0,
         )
+
+    def _in_hand(self, names: set[str]) -> set[str]:
+        return {slot.task_id for slot in self.slots() if slot.node in names and slot.task_id}
 
     def _leave_s(self) -> float:
         """What stopping a run may take: every step of the stop ladder, and a heartbeat to hear of it."""

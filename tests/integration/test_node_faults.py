@@ -285,7 +285,8 @@ def test_a_store_that_was_reset_is_noticed_and_nothing_is_claimed(
 
 def test_a_drain_lets_running_tasks_finish_and_says_what_is_left(make_node: MakeNode) -> None:
     node = make_node(slots=2)
-    ids = [running(node, "[[fake:say text=x]] [[fake:slow s=1]] [[fake:ok]]") for _ in range(2)]
+    ids = [node.pool.submit("[[fake:say text=x]] [[fake:slow s=4]] [[fake:ok]]").task_id for _ in range(2)]
+    until(lambda: all(node.pool.get(task_id).state is TaskState.RUNNING for task_id in ids), "both running")
     later = node.pool.submit("[[fake:ok]]").task_id
     summary = node.pool.drain(deadline_s=20)
     assert set(summary.finished) == set(ids)
