@@ -30,7 +30,7 @@ test: setup ## everything: static checks, then the whole test suite (TESTS=path,
 	@$(MAKE) --no-print-directory -k -j2 $(SYNC) static
 	@$(COMPILED) $(BIN)/pytest $(WORKERS) $(TESTS) $(ARGS)
 
-check: setup ## the daily loop: format, lint, types, import contracts, unit tests
+check: setup ## the daily loop: format, lint, types, import contracts, unit tests; what may have changed (ARGS=--all: all)
 	@$(MAKE) --no-print-directory -k -j2 $(SYNC) check-types check-unit check-style check-imports
 
 format: setup ## put the code into its one format and mend what can be mended
@@ -63,7 +63,7 @@ check-types:
 	@$(COMPILED) $(BIN)/python scripts/check_types.py
 
 check-unit:
-	@$(COMPILED) $(BIN)/pytest -q --no-header $(WORKERS) tests/unit $(ARGS)
+	@$(COMPILED) $(BIN)/python scripts/check_unit.py $(WORKERS) $(ARGS)
 
 check-style:
 	@$(BIN)/ruff format --check -q $(CODE) || { echo "format: run make format"; exit 1; }
