@@ -2,7 +2,7 @@
 
 All keys begin with the pool's name, so that pools can share a server. `<P>` below is that name.
 
-    <P>:meta                    hash    epoch, schema, created_ms, accepting, born
+    <P>:meta                    hash    epoch, schema, created_ms, accepting, born, moves
     <P>:events                  stream  one entry per transition, capped: verb, subject, state, was, run_id, slot …
     <P>:task:<id>               hash    the record; fields in store/codec.py
     <P>:runs:<id>               list    JSON, one per run of the task

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from claude_pool._version import __version__
@@ -29,6 +28,7 @@ from claude_pool.models.pool import NodeIdentity
 from claude_pool.store import Store, open_store
 from workers import proctable
 from workers.journal import Journal
+from workers.memory import Memory
 from workers.slot_process import Ground
 from workers.supervisor import Supervisor, bury
 from workers.sweep import sweep
@@ -140,23 +140,16 @@ def _alone(config: PoolConfig) -> Generator[int]:
 
 
 def _know(config: PoolConfig, store: Store, *, accept_reset: bool) -> str:
-    """Check that the store is the one this node worked on before, and remember it: its epoch."""
-    memory = config.node_dir / "epoch"
-    known = memory.read_text().strip() if memory.exists() and not accept_reset else None
+    """Check that the store is the one this node worked on before, no older, and remember it."""
+    memory = Memory(config)
     try:
-        epoch = store.pool.prepare(epoch=known)
+        epoch = store.pool.prepare(epoch=None if accept_reset else memory.recall())
     except StoreReset as error:
         raise StoreReset(
             error.message, hint="Restore the store, or start the node with --accept-reset to work on with this one."
         ) from None
-    _replace(memory, epoch + "\n")
+    memory.keep(epoch)
     return epoch
-
-
-def _replace(path: Path, text: str) -> None:
-    scratch = path.with_suffix(f".{os.getpid()}.tmp")
-    scratch.write_text(text)
-    scratch.rename(path)
 
 
 def _never() -> bool:

@@ -29,6 +29,7 @@ from claude_pool.store import Store, open_store
 from workers import signals
 from workers.housekeeper import Housekeeper
 from workers.journal import Journal
+from workers.memory import Memory
 from workers.retention import EVERY_S, clear_old
 from workers.slot_process import Birth, Ground, live
 from workers.staff import Staff
@@ -60,7 +61,9 @@ class Supervisor:
         self._revive = revive
         self._config = ground.config
         self._identity = identity
+        self._memory = Memory(ground.config)
         self._store: Store = open_store(ground.redis_url, ground.config)
+        self._store.pool.prepare(epoch=ground.epoch)
         self._children = Children(ground, self._store, own_fds)
         self._staff = Staff(self._children, now=time.monotonic)
         self._may_leave = may_leave
@@ -132,6 +135,7 @@ class Supervisor:
                 _log.error("another process runs node %s now: leaving", self._config.node)
                 self._phase = Phase.CHECKPOINT
             else:
+                self._memory.keep(orders.store_seen)
                 self._obey(orders)
         except PoolError as error:
             _log.warning("the node can't be heard: %s", error)

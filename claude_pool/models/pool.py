@@ -86,6 +86,8 @@ class NodeOrders(Record):
     slots: int
     deadline_ms: int | None = None
     """For a drain: after this the running tasks are checkpointed."""
+    store_seen: str = ""
+    """What the node has to remember of the store, to know it again (`PoolStore.prepare`)."""
 
 
 class Node(Record):

@@ -347,9 +347,10 @@ class PoolStore(Protocol):
     """The pool as a whole."""
 
     def prepare(self, *, epoch: str | None) -> str:
-        """Make or check the store: schema, eviction policy, epoch. The epoch now.
+        """Make or check the store: schema, eviction policy, epoch. The epoch now, and how much has happened in it.
 
-        Raises StoreReset when `epoch` is given and differs, Refused on a server that would evict keys.
+        Raises StoreReset when `epoch` is given and is another one, or an older copy of it that knows less; Refused on
+        a server that would evict keys.
         """
         ...
 

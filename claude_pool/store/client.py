@@ -85,7 +85,14 @@ class Client:
         self._loaded: set[str] = set()
         self.address = address
         self.epoch: str | None = None
-        """The store's epoch as this process knows it, since it prepared the store."""
+        """The store's epoch and how much had happened there (`EPOCH@COUNT`), as this process saw it last."""
+
+    def saw(self, moves: int) -> str:
+        """Remember that so much has happened in the store, so that an older copy of it is noticed; what is known."""
+        epoch, _, before = (self.epoch or "").partition("@")
+        if epoch and moves > int(before or 0):
+            self.epoch = f"{epoch}@{moves}"
+        return self.epoch or ""
 
     def call(self, name: str, *args: str | int) -> Any:
         """Run one script. Raises Unreachable, StoreFull, PoolError."""

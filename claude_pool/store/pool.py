@@ -36,13 +36,13 @@ class RedisPool:
                 f"Redis at {self._client.address} would evict keys when its memory is full ({facts.eviction}).",
                 hint="Set maxmemory-policy to noeviction.",
             )
-        found, schema = self._client.call("prepare", new_run_id(), epoch or "", SCHEMA)
-        if epoch and found != epoch:
+        found, schema, moves, other = self._client.call("prepare", new_run_id(), epoch or "", SCHEMA)
+        if other:
             raise StoreReset
         if int(schema or 0) != SCHEMA:
             raise Refused(f"The store's records have version {schema}, this program knows version {SCHEMA}.")
-        self._client.epoch = found
-        return found
+        self._client.epoch = f"{found}@{moves}"
+        return self._client.epoch
 
     def warnings(self) -> tuple[str, ...]:
         facts = self._client.facts()

@@ -39,9 +39,10 @@ class RedisSlots:
     ) -> Beat:
         line = codec.one_line(progress, codec.REASON_CHARS)
         epoch = self._client.epoch or ""
-        fenced, cancel, leaving = self._client.call(
+        fenced, cancel, leaving, moves = self._client.call(
             "beat", slot.slot_id, slot.incarnation, lease_ms, epoch, task_id or "", run_id or "", line
         )
+        self._client.saw(moves)
         return Beat(fenced=fenced == 1, cancel=cancel or None, leaving=leaving == 1)
 
     def leave(self, slot: SlotIdentity) -> None:
@@ -84,8 +85,10 @@ class RedisSlots:
 
     def beat_node(self, node: NodeIdentity, *, lease_ms: int, errored: Mapping[str, str]) -> NodeOrders | None:
         reasons = json.dumps(dict(errored)) if errored else ""
-        answer = self._client.call("beat_node", node.node, node.incarnation, lease_ms, reasons)
-        return _orders(answer) if answer else None
+        answer = self._client.call(
+            "beat_node", node.node, node.incarnation, lease_ms, reasons, self._client.epoch or ""
+        )
+        return _orders(answer[1]).evolve(store_seen=self._client.saw(answer[0])) if answer else None
 
     def leave_node(self, node: NodeIdentity) -> None:
         self._client.call("leave_node", node.node, node.incarnation)

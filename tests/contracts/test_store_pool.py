@@ -51,6 +51,28 @@ def test_after_a_reset_nothing_is_claimed_and_no_result_is_thrown_away(bench: An
     assert "reset" in store.pool.status().notes[0]
 
 
+def test_an_older_copy_of_the_same_store_counts_as_reset_for_everybody(bench: Any, hand: Hand) -> None:
+    store = bench.store
+    store.pool.prepare(epoch=None)
+    claim = hand.run(hand.submit())
+    copy = bench.raw.hget(bench.key("meta"), "moves")
+    hand.submit()
+    hand.beat(claim)  # brings word of how much has happened
+    known = store.client.epoch
+    assert store.pool.prepare(epoch=known) == known
+    bench.raw.hset(bench.key("meta"), "moves", copy)
+    assert hand.try_claim(hand.submit()) is not RefusedClaim.STORE_RESET  # as much has happened again
+    bench.raw.hset(bench.key("meta"), "moves", copy)
+    assert hand.try_claim(claim.task.id) is RefusedClaim.STORE_RESET
+    with pytest.raises(StoreReset):
+        hand.finish(claim, "completed")
+    with pytest.raises(StoreReset):
+        store.pool.prepare(epoch=known)
+    with pytest.raises(StoreReset):  # who had seen less is told as well
+        store.pool.prepare(epoch=known.partition("@")[0] + "@0")
+    assert store.pool.prepare(epoch=store.pool.prepare(epoch=None))
+
+
 def test_a_flushed_store_counts_as_reset(bench: Any, hand: Hand) -> None:
     bench.store.pool.prepare(epoch=None)
     claim = hand.run(hand.submit())

@@ -1,11 +1,13 @@
 """A node that is hurt: every task still ends once, in the right state, with its cost known, and nothing is left."""
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -278,6 +280,25 @@ def test_a_store_that_was_reset_is_noticed_and_nothing_is_claimed(
     assert node.pool.run("[[fake:ok]]", wait_s=WAIT_S).state is TaskState.COMPLETED
     node.stop()
     private_redis.flush()
+    node.start(ready=False)
+    assert node.wait() == 4
+    assert "--accept-reset" in node.log()
+
+
+def test_a_redis_restored_from_an_older_copy_is_noticed_and_nothing_is_claimed(
+    make_node: MakeNode, private_redis: RedisServer, tmp_path: Path
+) -> None:
+    node = make_node(redis_url=private_redis.url)
+    assert node.pool.run("[[fake:ok]]", wait_s=WAIT_S).state is TaskState.COMPLETED
+    private_redis.kill()
+    shutil.copytree(private_redis.folder / "appendonlydir", tmp_path / "copy")
+    private_redis.start()
+    assert node.pool.run("[[fake:ok]]", wait_s=WAIT_S).state is TaskState.COMPLETED
+    node.stop()
+    private_redis.kill()
+    shutil.rmtree(private_redis.folder / "appendonlydir")
+    shutil.copytree(tmp_path / "copy", private_redis.folder / "appendonlydir")
+    private_redis.start()
     node.start(ready=False)
     assert node.wait() == 4
     assert "--accept-reset" in node.log()

@@ -1,4 +1,5 @@
--- beat_node <node> <incarnation> <lease, ms> <errored, JSON or ''>: the orders; nothing when it was superseded.
+-- beat_node <node> <incarnation> <lease, ms> <errored, JSON or ''> <epoch and moves as seen, or ''>: the orders and
+-- how much has happened here; nothing when it was superseded.
 
 local node, key = ARGV[1], P .. ':node:' .. ARGV[1]
 if redis.call('HGET', key, 'incarnation') ~= ARGV[2] then return {} end
@@ -8,4 +9,5 @@ if ARGV[4] ~= '' then
 else
   redis.call('HDEL', key, 'errored')
 end
-return redis.call('HMGET', key, 'mode', 'slots', 'deadline_ms')
+local seen = reset_for_all(ARGV[5]) and 0 or moves()
+return {seen, redis.call('HMGET', key, 'mode', 'slots', 'deadline_ms')}

@@ -68,8 +68,13 @@ local function event(verb, subject, fields)
       entry[#entry + 1] = value
     end
   end
-  return redis.call('XADD', P .. ':events', 'MAXLEN', '~', MAX_EVENTS, '*', unpack(entry))
+  local id = redis.call('XADD', P .. ':events', 'MAXLEN', '~', MAX_EVENTS, '*', unpack(entry))
+  redis.call('HINCRBY', P .. ':meta', 'moves', 1)
+  return id
 end
+
+-- How much has happened here in all: whoever has seen more than that has seen another store.
+local function moves() return num(redis.call('HGET', P .. ':meta', 'moves')) end
 
 local function ring_name(name, why)
   redis.call('XADD', P .. ':wake:' .. name, 'MAXLEN', '~', 16, '*', 'why', why)
@@ -238,6 +243,17 @@ local function free_slot(t, done)
 end
 
 -- A store that was emptied or restored knows nothing of what this process does: it is told so, and writes nothing.
-local function reset(epoch)
-  return epoch ~= '' and redis.call('HGET', P .. ':meta', 'epoch') ~= epoch
+-- `seen` is the store's epoch and how much had happened by then, or ''. A copy from before that is another store.
+local function reset(seen)
+  if seen == '' then return false end
+  local epoch, count = string.match(seen, '^(.-)@(%d+)$')
+  return redis.call('HGET', P .. ':meta', 'epoch') ~= (epoch or seen) or moves() < num(count)
+end
+
+-- The same; and those who have seen less, or will begin only now, are told by a new epoch.
+local function reset_for_all(seen)
+  if not reset(seen) then return false end
+  local epoch = redis.call('HGET', P .. ':meta', 'epoch')
+  if epoch and string.match(seen, '^(.-)@') == epoch then redis.call('HSET', P .. ':meta', 'epoch', epoch .. '+') end
+  return true
 end

@@ -18,6 +18,7 @@ from claude_pool.store import Store, fake_store
 from claude_pool.testing.hands import Hand
 from workers import supervisor as module
 from workers.journal import Entry, Journal
+from workers.memory import Memory
 from workers.signals import CHECKPOINT, LEAVE
 from workers.slot_process import Ground
 from workers.supervisor import Supervisor, bury
@@ -75,7 +76,7 @@ class Node:
         self.identity = NodeIdentity(
             node="n1", incarnation="i1", host="h", pid=1, version="0", protocol=1, slots=2, min_slots=0, max_slots=8
         )
-        ground = Ground(config, "redis://127.0.0.1:1", "e", {})
+        ground = Ground(config, "redis://127.0.0.1:1", store.pool.prepare(epoch=None), {})
         self.supervisor = Supervisor(
             ground, self.identity, may_leave=lambda: self.may_leave, revive=self._revive, own_fds=[]
         )
@@ -106,7 +107,7 @@ class Node:
 @pytest.fixture
 def node(settings: PoolConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     store, children = fake_store(settings), Children()
-    store.pool.prepare(epoch=None)
+    settings.node_dir.mkdir(parents=True)
     monkeypatch.setattr(module, "open_store", lambda _url, _config: store)
     monkeypatch.setattr(module, "Children", lambda *_given: children)
     monkeypatch.setattr(module, "gc", mock.Mock())  # this process's heap is nobody's to share
@@ -117,6 +118,19 @@ def node(settings: PoolConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node
     yield made
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def test_at_every_beat_a_node_remembers_how_much_has_happened_in_the_store(node: Node) -> None:
+    memory = Memory(node.config)
+    counts: list[int] = []
+
+    def look() -> None:
+        epoch, _, count = (memory.recall() or "").partition("@")
+        assert node.store.pool.prepare(epoch=f"{epoch}@{count}")
+        counts.append(int(count))
+
+    node.supervise(lambda: None, look, Hand(node.store).submit, lambda: None, look, node.order(mode=NodeMode.DRAIN))
+    assert counts[1] > counts[0]
 
 
 def test_a_node_has_its_slots_and_a_housekeeper_until_it_drains(node: Node) -> None:
