@@ -52,7 +52,7 @@ class Storm:
 
 
 def virtual_chaos(seed: int, server: RedisServer, storm: Storm, *, edits: tuple[Edit, ...] = ()) -> History:
-    """Play one storm on the server, which is left empty."""
+    """Play one storm on the server, which is left empty and as it was set."""
     config = PoolConfig(
         name=f"v{seed}",
         node="n0",
@@ -66,6 +66,7 @@ def virtual_chaos(seed: int, server: RedisServer, storm: Storm, *, edits: tuple[
         world = World(seed, server, config)
         stack.callback(world.close)
         stack.callback(server.flush)
+        stack.callback(server.command, "CONFIG", "SET", "appendfsync", "always")  # as whoever comes next expects it
         stack.enter_context(world.own_clock())
         stack.enter_context(world.own_ids())
         began = time.monotonic()

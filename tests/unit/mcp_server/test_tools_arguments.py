@@ -18,6 +18,7 @@ def test_every_tool_that_submits_takes_every_option_of_a_task_and_none_of_its_ow
     own |= {
         "prompts",
         "steps",
+        "chain",
         "chains",
         "args",
         "budget_usd",
