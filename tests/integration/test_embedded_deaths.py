@@ -19,6 +19,7 @@ from claude_pool import embedded
 from claude_pool.config import PoolConfig
 from claude_pool.embedded import Lease, acquire, running, stop
 from claude_pool.errors import Unreachable
+from workers import proctable
 
 pytestmark = pytest.mark.redis
 
@@ -54,11 +55,11 @@ def server_pid(config: PoolConfig) -> int:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie that waits for its new parent does not."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    """Whether a process runs; a zombie that waits for its new parent does not, once the last of its threads is gone.
+
+    Until then it holds its files, and with them its locks.
+    """
+    return proctable.look_up(pid) is not None
 
 
 def eventually(condition: Callable[[], bool], within_s: float = 20.0) -> None:
