@@ -1,7 +1,8 @@
 """From `submit` to the CLI's first instruction, and to the result, on an idle pool.
 
 Spawn is when a `claude` of /bin/sh has begun to run and has written to a FIFO. The floor of the way there is a bare
-Celery message whose task writes to the same FIFO, and a bare start of the same program.
+Celery message whose task writes to the same FIFO, and a bare start of the same program. Nothing is started ahead here:
+a spare is spawned before anybody submits.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def main() -> None:
         bell = Bell(world.folder / "bell")
         program = world.instant(bell.path)
         line = redis.Redis.from_url(world.redis.url)
-        with world.node(world.config(claude=program)) as node, bare_celery.workers(world.redis.url, 1) as app:
+        config = world.config(claude=program, warm="off")
+        with world.node(config) as node, bare_celery.workers(world.redis.url, 1) as app:
             send = partial(app.send_task, queue="bare", ignore_result=True)
             ids: list[str] = []
 
