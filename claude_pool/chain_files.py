@@ -20,7 +20,7 @@ from claude_pool.models.base import Record, explain
 from claude_pool.models.chain import ChainOptions, ChainStep
 from claude_pool.models.fanout import VarName
 from claude_pool.models.options import PlainText
-from claude_pool.skills import with_skills
+from claude_pool.skills import text_of, with_skills
 
 FOLDER: Final = Path(".claude-pool") / "chains"
 SHIPPED: Final = Path(__file__).parent / "chains"
@@ -123,12 +123,7 @@ def _files(start: Path) -> Iterator[Path]:
 
 def read(path: Path) -> ChainFile:
     """One file. Raises InvalidRequest, naming the file and what is wrong in it."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InvalidRequest(f"{path} is larger than {LARGEST >> 20} MiB.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} can't be read: {error}.") from None
+    text = text_of(path, LARGEST)
     if not _NAME.fullmatch(path.stem):
         raise InvalidRequest(f"{path}: a chain's name is letters, digits, dots and dashes.")
     data = _parsed(path, text)

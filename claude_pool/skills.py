@@ -130,12 +130,7 @@ def with_skills(steps: Any, start: Path) -> Any:
 
 def read(path: Path) -> Skill:
     """One file. Raises InvalidRequest, naming the file and what is wrong in it."""
-    try:
-        if path.stat().st_size > LARGEST:
-            raise InvalidRequest(f"{path} is larger than {LARGEST >> 20} MiB.")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"{path} can't be read: {error}.") from None
+    text = text_of(path, LARGEST)
     head, body = _parts(text)
     if head is None:
         raise InvalidRequest(f"{path} does not begin with a head between two lines of ---.")
@@ -150,6 +145,16 @@ def read(path: Path) -> Skill:
     except (ValidationError, TypeError) as error:
         told = explain(error) if isinstance(error, ValidationError) else "the head has no description"
         raise InvalidRequest(f"{path}: {told}") from None
+
+
+def text_of(path: Path, largest: int) -> str:
+    """A file of at most so many bytes that a person wrote. Raises InvalidRequest, naming it."""
+    try:
+        if path.stat().st_size > largest:
+            raise InvalidRequest(f"{path} is larger than {largest >> 20} MiB.")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path} can't be read: {error}.") from None
 
 
 def _parts(text: str) -> tuple[dict[str, str] | None, str]:

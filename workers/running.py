@@ -26,7 +26,7 @@ from claude_pool.store.base import Claim
 from claude_pool.workspace import Workspace
 from claude_pool.workspace.carry import is_address
 from workers.briefing import briefing, instructions_of
-from workers.command import Launch, LaunchRequest, build_launch
+from workers.command import Launch, LaunchRequest, build_launch, isolation_of
 from workers.furnish import furnish, node_config_dir, write_files
 from workers.outlook import outlook
 from workers.report import RunReport
@@ -328,7 +328,7 @@ def _resolved(options: TaskOptions, tools: Tools) -> TaskOptions:
     """
     settings = tools.config
     repo = options.repo or (str(settings.repo) if settings.repo else None)
-    isolation = options.isolation or settings.isolation or ("worktree" if repo or settings.repo_url else "none")
+    isolation = isolation_of(options, settings)
     own = isolation != "none" or options.working_dir is None
     mode = options.permission_mode or settings.permission_mode or ("acceptEdits" if own else "plan")
     return options.evolve(isolation=isolation, repo=repo, permission_mode=mode)

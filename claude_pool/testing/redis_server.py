@@ -129,6 +129,8 @@ class RedisServer:
         self.start()
 
     def remove(self) -> None:
-        """End it and delete its data."""
-        self.kill()
+        """End it, and the child that may be rewriting its file; delete its data."""
+        if self._process is not None:
+            processes.end(self._process, grace_s=0)
+            self._process = None
         shutil.rmtree(self.folder)

@@ -247,7 +247,8 @@ end
 local function reset(seen)
   if seen == '' then return false end
   local epoch, count = string.match(seen, '^(.-)@(%d+)$')
-  return redis.call('HGET', P .. ':meta', 'epoch') ~= (epoch or seen) or moves() < num(count)
+  local v = redis.call('HMGET', P .. ':meta', 'epoch', 'moves')
+  return v[1] ~= (epoch or seen) or num(v[2]) < num(count)
 end
 
 -- The same; and those who have seen less, or will begin only now, are told by a new epoch.
