@@ -121,9 +121,16 @@ def tree(turn: Turn, step: Step) -> bool:
 
 
 def _sleeper(seconds: int, *, session: bool, orphan: bool, deaf: bool, hold: bool) -> int:
-    """Fork one `sleep`; gives the pid of the direct child (of an orphan: of its parent, which has ended)."""
+    """Fork one `sleep`; gives the pid of the direct child (of an orphan: of its parent, which has ended).
+
+    It is deaf, if it is to be, and being executed when we return: that closes the pipe's other end.
+    """
+    begun, held = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(held)
+        os.read(begun, 1)
+        os.close(begun)
         if orphan:
             os.waitpid(pid, 0)
         return pid
