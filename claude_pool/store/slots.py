@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from claude_pool.errors import NotFound, Refused, SlotTaken
+from claude_pool.errors import NotFound, Refused, SlotTaken, StoreReset
 from claude_pool.keys import PROTOCOL, SCHEMA
 from claude_pool.models.pool import (
     Node,
@@ -88,6 +88,8 @@ class RedisSlots:
         answer = self._client.call(
             "beat_node", node.node, node.incarnation, lease_ms, reasons, self._client.epoch or ""
         )
+        if answer == ["reset"]:
+            raise StoreReset
         return _orders(answer[1]).evolve(store_seen=self._client.saw(answer[0])) if answer else None
 
     def leave_node(self, node: NodeIdentity) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from claude_pool.errors import Refused, StoreReset
+from claude_pool.models.pool import NodeIdentity
 from claude_pool.models.task import TaskState
 from claude_pool.store.base import RefusedClaim
 from claude_pool.store.redis import RedisStore
@@ -80,6 +81,21 @@ def test_a_flushed_store_counts_as_reset(bench: Any, hand: Hand) -> None:
     assert hand.try_claim(claim.task.id) is RefusedClaim.STORE_RESET
     with pytest.raises(StoreReset):
         hand.finish(claim, "completed")
+
+
+def test_a_node_that_an_emptied_store_does_not_know_is_told_so_and_not_that_it_was_superseded(
+    store: RedisStore,
+) -> None:
+    store.pool.prepare(epoch=None)
+    node = NodeIdentity(
+        node="n1", incarnation="i1", host="h", pid=1, version="0", protocol=1, slots=1, min_slots=0, max_slots=1
+    )
+    store.slots.register_node(node, lease_ms=1000)
+    assert store.slots.beat_node(node, lease_ms=1000, errored={}) is not None
+    assert store.slots.beat_node(node.evolve(incarnation="i2"), lease_ms=1000, errored={}) is None
+    store.client._quick.flushall()
+    with pytest.raises(StoreReset):
+        store.slots.beat_node(node, lease_ms=1000, errored={})
 
 
 def test_status_says_what_needs_somebody(store: RedisStore) -> None:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from claude_pool.config import PoolConfig
+from claude_pool.errors import StoreReset
 from claude_pool.models.task import ErrorCode, ParkedFor, TaskState
 from claude_pool.pool import Pool
 from claude_pool.testing.node import TestNode, command_line, descendants_of, until
@@ -135,6 +136,7 @@ def test_a_store_that_is_emptied_under_a_running_node_is_noticed_and_nothing_new
     node = make_node(redis_url=private_redis.url)
     assert node.pool.run("[[fake:ok]]", wait_s=WAIT_S).state is TaskState.COMPLETED
     private_redis.flush()
+    until(lambda: StoreReset().message in node.log(), "the supervisor is told, and stays")
     with Pool.open(node.config) as pool:
         task_id = pool.submit("[[fake:ok]]").task_id
         until(lambda: "store_reset" in node.log(), "the node says so")
